@@ -1,0 +1,39 @@
+"""What runs inside a photo worker process: ``shared.media.prepare`` under limits that no decoder can lift.
+
+A decoder is the most attacked code there is, so it gets a fixed amount of CPU time and memory; beyond it, the
+operating system ends the process, whatever it is doing. Apart from ``shared.media_workers`` so that a worker holds
+Pillow and little else.
+"""
+
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+
+from shared.media import CleanPhoto, Limits, prepare
+
+
+def confine(memory_bytes: int) -> None:
+    """Limit the process that this runs in, for good. Runs first in each worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the service ends its workers itself
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the photo of a citizen does not belong into a core file
+    threading.Thread(target=_end_with_service, daemon=True).start()
+
+
+def prepare_within(cpu_seconds: float, data: bytes, limits: Limits) -> CleanPhoto:
+    """``shared.media.prepare``, or the end of this process."""
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # SIGPROF ends the process, whatever C code it is in
+    try:
+        return prepare(data, limits)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _end_with_service() -> None:
+    """A worker waits on a pipe that it holds both ends of, so it would outlive a service that is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
