@@ -1,0 +1,54 @@
+"""The servers under the services: Kafka, MongoDB and SMTP, started here or already running elsewhere."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local import kafka, mongod, ports, smtp
+from deploy.local.folder import data_folder
+from deploy.local.processes import Child, Children
+from deploy.local.settings import LocalSettings
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the servers are. `mail_dir` holds an .eml file for each mail received; None when the SMTP server is not ours."""
+
+    kafka_bootstrap: str
+    mongo_url: str
+    smtp_host: str
+    smtp_port: int
+    mail_dir: Path | None
+
+
+def start_servers(children: Children, data_dir: Path, settings: LocalSettings) -> Servers:
+    """Start, in parallel, the servers for which `settings` gives no address, and wait until they serve. Raises CannotRun."""
+    broker = kafka.Broker(data_dir / "kafka", settings.kafka_port, settings.kafka_controller_port)
+    member = mongod.Mongod(data_dir / "mongod", settings.mongo_port, settings.mongo_cache_gb)
+    mail_dir = data_dir / "mail"
+    jobs: dict[str, Callable[[], Child]] = {}
+    if not settings.kafka_bootstrap:
+        jobs |= {"kafka_port": lambda: kafka.start(children, broker)}
+    if not settings.mongo_url:
+        jobs |= {"mongo_port": lambda: mongod.start(children, member)}
+    if not settings.smtp_host:
+        jobs |= {"smtp_port": lambda: smtp.start(children, settings.smtp_port, mail_dir)}
+    if jobs:
+        children.together(*jobs.values())
+    return Servers(
+        kafka_bootstrap=settings.kafka_bootstrap or broker.bootstrap,
+        mongo_url=settings.mongo_url or member.url,
+        smtp_host=settings.smtp_host or ports.LOOPBACK,
+        smtp_port=settings.smtp_port,
+        mail_dir=None if settings.smtp_host else mail_dir,
+    )
+
+
+@contextlib.contextmanager
+def embedded_servers(data_dir: Path, settings: LocalSettings | None = None) -> Iterator[Servers]:
+    """The servers alone, for tests, on free ports unless `settings` says otherwise. Stopped at the end; the data stays in
+    `data_dir`. Raises CannotRun."""
+    chosen = settings or LocalSettings().on_free_ports()
+    with data_folder(data_dir) as folder, Children(folder / "logs") as children:
+        yield start_servers(children, folder, chosen)
