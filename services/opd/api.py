@@ -1,0 +1,224 @@
+"""The opd service over HTTP: an agency's own queue, its work, and the moves of the agency's operator."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from services.opd import desk
+from services.opd.store import WorkStore
+from shared.auth import Principal
+from shared.case import Case
+from shared.desk import Moved, actor, carry_out
+from shared.events import Agency, Photo, ProgressNoted, Report, now
+from shared.http import Caller, Cursor, Limit, Once, any_of, not_found, refused
+from shared.journal import Journal
+from shared.photos import Photos, Size, serve_photo
+from shared.projection import Document, history
+from shared.sop import Refusal, Role, Status, Transition
+
+Operator = Annotated[Principal, any_of(Role.AGENCY_OPERATOR)]
+Sort = Literal["due_at", "-due_at", "assigned_at", "-assigned_at"]
+
+_SEES_ALL = (Role.REGIONAL_OPERATOR, Role.CENTRAL_OPERATOR, Role.COORDINATOR, Role.SYSTEM)
+_CITIZEN_SEES = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
+
+
+class WorkRow(BaseModel):
+    """One row of an agency's queue. ``due_at`` is when the follow-up is due (SOP step 4: 10 days from the assignment)."""
+
+    complaint_id: str
+    number: str
+    status: Status
+    title: str
+    category: str
+    district: str | None
+    assigned_at: datetime
+    due_at: datetime | None
+    overdue: bool
+    allowed: list[Transition] = Field(description="the moves that you can make now")
+
+
+class WorkPage(BaseModel):
+    """One page of the queue; ``next`` is the cursor of the next, null at the end."""
+
+    items: list[WorkRow]
+    next: str | None
+
+
+class Note(BaseModel):
+    """A progress note."""
+
+    at: datetime
+    note: str
+
+
+class Work(WorkRow):
+    """A complaint as the agency that has it sees it. The reporter is not named here: the SOP gives the agency the report."""
+
+    report: Report
+    agency: Agency
+    unit: str | None
+    binding: bool = Field(description="assigned by the coordinator: cannot be declined")
+    notes: list[Note]
+    evidence: list[Photo]
+    evidence_note: str
+    history: list[dict[str, Any]] = Field(description="the events that the agency was sent or made, oldest first")
+
+
+class Start(BaseModel):
+    unit: str = Field(min_length=2, max_length=200, examples=["Sekretariat, Subbagian Umum"])
+
+
+class Decline(BaseModel):
+    reason: str = Field(min_length=10, max_length=2000, examples=["Ruas jalan ini kewenangan provinsi."])
+    suggested_agency: str | None = Field(None, max_length=40, examples=["DPUPR"])
+
+
+class Progress(BaseModel):
+    note: str = Field(min_length=3, max_length=2000, examples=["Tim sudah di lokasi, material datang besok."])
+
+
+class Complete(BaseModel):
+    photos: list[str] = Field(min_length=1, max_length=5, description="ids of uploaded photos of the finished work")
+    note: str = Field(min_length=10, max_length=2000, examples=["Lubang ditambal aspal panas sepanjang 3 m."])
+
+
+class Noted(BaseModel):
+    id: str
+    complaint_id: str
+
+
+def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
+    """The routes of one opd service."""
+    api = APIRouter(prefix="/v1", tags=["agency desk"])
+
+    async def own(complaint_id: str, principal: Principal) -> Document:
+        document = await work.find(complaint_id, principal.agency or "")
+        if document is None or document["title"] is None:
+            raise not_found()
+        return document
+
+    @api.get("/work", summary="Your agency's queue")
+    async def queue(
+        principal: Operator,
+        status: Status | None = None,
+        category: str | None = None,
+        district: str | None = None,
+        overdue: Annotated[bool, Query(description="only what is past its due date")] = False,
+        q: Annotated[
+            str | None, Query(min_length=2, max_length=100, description="number or words of the title")
+        ] = None,
+        sort: Sort = "due_at",
+        limit: Limit = 20,
+        cursor: Cursor = None,
+    ) -> WorkPage:
+        found, following = await work.queue(
+            principal.agency or "",
+            status=status,
+            category=category,
+            district=district,
+            due_before=now() if overdue else None,
+            text=q,
+            sort=sort,
+            limit=limit,
+            cursor=cursor,
+        )
+        return WorkPage(items=[WorkRow(**_row(d, principal.role)) for d in found if d["title"]], next=following)
+
+    @api.get("/work/{complaint_id}", summary="One complaint of your agency's")
+    async def show(complaint_id: str, principal: Operator) -> Work:
+        return _work(await own(complaint_id, principal), principal.role)
+
+    @api.post(
+        "/work/{complaint_id}/start", summary="Begin, naming the secretariat's unit that follows up", status_code=201
+    )
+    async def start(complaint_id: str, body: Start, principal: Operator, once: Once) -> Moved:
+        return await carry_out(
+            journal,
+            lambda key: own(key, principal),
+            complaint_id,
+            principal,
+            lambda case: desk.start(case, actor(principal), now(), body.unit),
+            once,
+        )
+
+    @api.post("/work/{complaint_id}/decline", summary="Not yours: say why and who may be competent", status_code=201)
+    async def decline(complaint_id: str, body: Decline, principal: Operator, once: Once) -> Moved:
+        return await carry_out(
+            journal,
+            lambda key: own(key, principal),
+            complaint_id,
+            principal,
+            lambda case: desk.decline(case, actor(principal), now(), body.reason, body.suggested_agency),
+            once,
+        )
+
+    @api.post("/work/{complaint_id}/complete", summary="Finished: photos of the work and a note", status_code=201)
+    async def complete(complaint_id: str, body: Complete, principal: Operator, once: Once) -> Moved:
+        evidence = await photos.claim(body.photos, principal.agency or "")
+        return await carry_out(
+            journal,
+            lambda key: own(key, principal),
+            complaint_id,
+            principal,
+            lambda case: desk.complete(case, actor(principal), now(), evidence, body.note),
+            once,
+        )
+
+    @api.post("/work/{complaint_id}/notes", summary="Tell how the work goes; the citizen reads it", status_code=201)
+    async def note(complaint_id: str, body: Progress, principal: Operator, once: Once) -> Noted:
+        document = await own(complaint_id, principal)
+        decision = desk.note_progress(Case.of_document(document), actor(principal), now(), body.note)
+        if isinstance(decision, Refusal):
+            raise refused(decision)
+        event = await journal.append(decision, once, {complaint_id: document})
+        return Noted(id=event.id, complaint_id=complaint_id)
+
+    @api.post("/photos", summary="Upload a photo of the finished work (the body is the file)", status_code=201)
+    async def upload(request: Request, principal: Operator) -> Photo:
+        return await photos.receive(request, principal.agency or "")
+
+    @api.get("/work/{complaint_id}/photos/{photo_id}", summary="A photo of the finished work", response_class=Response)
+    async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
+        document = await work.find(complaint_id, principal.agency if principal.role is Role.AGENCY_OPERATOR else None)
+        if document is None or photo_id not in document["photos"] or not _may_see(document, principal):
+            raise not_found("photo")
+        return await serve_photo(photos, photo_id, size)
+
+    return api
+
+
+def _may_see(document: Document, principal: Principal) -> bool:
+    if principal.role is Role.CITIZEN:
+        return bool(document["reporter_id"] == principal.id) and document["status"] in _CITIZEN_SEES
+    return principal.role in _SEES_ALL or principal.role is Role.AGENCY_OPERATOR
+
+
+def _row(document: Document, role: Role) -> dict[str, Any]:
+    case = Case.of_document(document)
+    working = case.status in (Status.ASSIGNED, Status.IN_PROGRESS)
+    fields = ("number", "status", "title", "category", "district", "assigned_at", "due_at")
+    return {
+        "complaint_id": document["_id"],
+        **{name: document[name] for name in fields},
+        "overdue": bool(working and case.due_at and case.due_at < now()),
+        "allowed": case.allowed(role),
+    }
+
+
+def _work(document: Document, role: Role) -> Work:
+    case = Case.of_document(document)
+    events = history(document)
+    return Work(
+        **_row(document, role),
+        report=case.report,
+        agency=case.agency,
+        unit=case.unit,
+        binding=case.binding,
+        notes=[Note(at=e.occurred_at, note=e.note) for e in events if isinstance(e, ProgressNoted)],
+        evidence=list(case.evidence),
+        evidence_note=case.evidence_note,
+        history=[{"event": e.topic, **e.model_dump(mode="json", exclude={"reporter_id"})} for e in events],
+    )

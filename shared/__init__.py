@@ -1,0 +1,1 @@
+"""What every service of LAPOR! Pontianak stands on; it knows no service."""

@@ -1,0 +1,350 @@
+"""The event contract: one frozen model per topic, and the only place where events become Kafka records and back.
+
+Agency systems build on these models, so a change must be compatible: ``tests/contract/test_event_schemas.py`` compares the
+JSON Schemas with the golden files. CloudEvents 1.0 in Kafka binary mode (CloudEvents Kafka binding, section 3.2): attributes in
+``ce_*`` headers, plain JSON as the value, the complaint's id as the key. No event names a person: reporter and actor are
+opaque ids.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+import uuid_utils
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from shared.sop import Clock, Desk, Role, Status, Transition
+
+
+def now() -> datetime:
+    """The present moment, aware UTC, in whole milliseconds: what MongoDB stores, so that documents compare equal."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562): unique, and sorted by the time it was made."""
+    return str(uuid_utils.uuid7())
+
+
+def _whole_milliseconds(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_whole_milliseconds)]
+
+
+class Model(BaseModel):
+    """A value of the contract. Unknown fields are ignored, so that a producer may add one without breaking its readers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Photo(Model):
+    """A reference to a stored photo: ``id`` is the SHA-256 of its content in hex, ``held_by`` the service that serves it."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{64}$")
+    held_by: Literal["intake", "opd"]
+    content_type: str
+    width: int = Field(gt=0, description="pixels")
+    height: int = Field(gt=0, description="pixels")
+
+
+class Place(Model):
+    """Where the problem is: a point (WGS 84, degrees), an address, or both, and the district (kecamatan) if known."""
+
+    longitude: float | None = Field(None, ge=-180, le=180)
+    latitude: float | None = Field(None, ge=-90, le=90)
+    address: str | None = None
+    district: str | None = None
+
+
+class Report(Model):
+    """What the citizen reports (SOP step 1)."""
+
+    title: str
+    description: str
+    category: str
+    place: Place
+    seen_at: Moment
+    photos: tuple[Photo, ...]
+    visibility: Literal["public", "anonim", "rahasia"]
+
+
+class Agency(Model):
+    """A city agency (OPD): its code in the directory, and its name at the time."""
+
+    code: str
+    name: str
+
+
+class Actor(Model):
+    """Who made a move: the role, an opaque account id, and for agency operators the agency's code."""
+
+    role: Role
+    id: str
+    agency: str | None = None
+
+
+SYSTEM = Actor(role=Role.SYSTEM, id="system")
+
+
+class Event(Model):
+    """What all events share. ``id`` is the journal's ``_id`` and the CloudEvents id; the same id is the same event."""
+
+    topic: ClassVar[str]
+    id: str
+    occurred_at: Moment
+
+    @property
+    def key(self) -> str:
+        """The Kafka key: what keeps the events of one subject in one partition."""
+        raise NotImplementedError
+
+
+class ComplaintEvent(Event):
+    """An event about one complaint. ``seq`` is its place in the chain; for a side event, the place it was made at."""
+
+    complaint_id: str
+    seq: int = Field(ge=1)
+    number: str = Field(description="the number that people use")
+    reporter_id: str = Field(description="opaque id of the citizen")
+
+    @property
+    def key(self) -> str:
+        return self.complaint_id
+
+
+class ChainEvent(ComplaintEvent):
+    """One SOP transition: number ``seq`` of the complaint's gapless chain."""
+
+    transition: ClassVar[Transition]
+    actor: Actor
+
+    @staticmethod
+    def chain_id(complaint_id: str, seq: int) -> str:
+        return f"{complaint_id}:{seq}"
+
+
+class Submitted(ChainEvent):
+    transition = Transition.SUBMITTED
+    topic = transition.topic
+    report: Report
+
+
+class Forwarded(ChainEvent):
+    transition = Transition.FORWARDED
+    topic = transition.topic
+    analysis: str
+
+
+class Returned(ChainEvent):
+    transition = Transition.RETURNED
+    topic = transition.topic
+    reason: Literal["incomplete", "outside_authority"]
+    explanation: str = Field(description="what is missing, or who is competent; the citizen reads it")
+
+
+class Resubmitted(ChainEvent):
+    transition = Transition.RESUBMITTED
+    topic = transition.topic
+    report: Report
+
+
+class Assigned(ChainEvent):
+    transition = Transition.ASSIGNED
+    topic = transition.topic
+    agency: Agency
+    considerations: str = Field(description="of the PPM team")
+    report: Report
+    binding: bool = Field(description="made by the coordinator: cannot be declined")
+    due_at: Moment = Field(description="when the agency's follow-up is due (SOP step 4)")
+
+
+class Declined(ChainEvent):
+    transition = Transition.DECLINED
+    topic = transition.topic
+    agency: Agency
+    reason: str
+    suggested_agency: str | None = Field(None, description="code of an agency in the directory")
+
+
+class Started(ChainEvent):
+    transition = Transition.STARTED
+    topic = transition.topic
+    agency: Agency
+    unit: str = Field(description="of the agency's secretariat, which follows up")
+
+
+class Completed(ChainEvent):
+    transition = Transition.COMPLETED
+    topic = transition.topic
+    agency: Agency
+    photos: tuple[Photo, ...]
+    note: str
+
+
+class ReworkRequested(ChainEvent):
+    transition = Transition.REWORK_REQUESTED
+    topic = transition.topic
+    agency: Agency
+    reason: str
+    due_at: Moment = Field(description="when the agency's new follow-up is due")
+
+
+class Documented(ChainEvent):
+    transition = Transition.DOCUMENTED
+    topic = transition.topic
+    agency: Agency
+    note: str
+    evidence: tuple[Photo, ...] = Field(description="the agency's photos of the finished work")
+    evidence_note: str = Field(description="the agency's note on the finished work")
+
+
+class Answered(ChainEvent):
+    transition = Transition.ANSWERED
+    topic = transition.topic
+    channels: tuple[str, ...] = Field(description="the channels that delivered the reply")
+
+
+class Reopened(ChainEvent):
+    transition = Transition.REOPENED
+    topic = transition.topic
+    reason: str
+
+
+class Closed(ChainEvent):
+    transition = Transition.CLOSED
+    topic = transition.topic
+    outcome: Literal["rated", "withdrawn", "lapsed"]
+    rating: int | None = Field(None, ge=1, le=5)
+    comment: str | None = None
+
+
+class ProgressNoted(ComplaintEvent):
+    """A side event: the agency tells how the work goes."""
+
+    topic = "work.progress"
+    actor: Actor
+    agency: Agency
+    note: str
+
+
+class NotificationDelivered(ComplaintEvent):
+    """A side event: a notice about event ``about`` reached the citizen; ``notice`` names its text."""
+
+    topic = "notification.delivered"
+    notice: str
+    about: str
+    channels: tuple[str, ...]
+
+
+class ClockEvent(ComplaintEvent):
+    """A side event of the SLA service about one clock: opened at ``opened_at`` by event ``seq``."""
+
+    clock: Clock
+    step: int | None
+    status: Status
+    holder: Desk | None
+    responsible: Role
+    agency: Agency | None
+    opened_at: Moment
+    due_at: Moment
+
+
+class SlaWarned(ClockEvent):
+    topic = "sla.warned"
+
+
+class SlaBreached(ClockEvent):
+    topic = "sla.breached"
+
+
+class SlaWithdrawn(ClockEvent):
+    """A warning or breach is taken back: an event that arrived late shows that the step was done in time."""
+
+    topic = "sla.withdrawn"
+    alarm: str = Field(description="id of the event taken back")
+
+
+class CitizenContact(Event):
+    """How to reach a citizen; restricted and compacted: the highest ``version`` of a citizen is the one in force."""
+
+    topic = "citizen.contact"
+    citizen_id: str
+    version: int = Field(ge=1)
+    name: str
+    email: str | None
+    phone: str | None
+    language: Literal["id", "en"]
+
+    @property
+    def key(self) -> str:
+        return self.citizen_id
+
+
+CHAIN: dict[Transition, type[ChainEvent]] = {
+    model.transition: model
+    for model in (
+        Submitted, Forwarded, Returned, Resubmitted, Assigned, Declined, Started,
+        Completed, ReworkRequested, Documented, Answered, Reopened, Closed,
+    )
+}  # fmt: skip
+SIDE: tuple[type[ComplaintEvent], ...] = (ProgressNoted, NotificationDelivered, SlaWarned, SlaBreached, SlaWithdrawn)
+_ALL: tuple[type[Event], ...] = (*CHAIN.values(), *SIDE, CitizenContact)
+EVENTS: dict[str, type[Event]] = {model.topic: model for model in _ALL}
+CHAIN_TOPICS: tuple[str, ...] = tuple(m.topic for m in CHAIN.values())
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Malformed(Exception):
+    """A record that is not a valid event; the text says why. It goes to the dead letters."""
+
+
+def event_type(model: type[Event]) -> str:
+    """The CloudEvents type: the topic and the contract's major version."""
+    return f"lapor.{model.topic}.v1"
+
+
+def headers_of(event: Event, source: str, traceparent: str | None = None) -> list[tuple[str, bytes]]:
+    """The CloudEvents attributes of a record, and the W3C trace context if there is one."""
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": event.id,
+        "ce_type": event_type(type(event)),
+        "ce_source": f"/lapor/{source}",
+        "ce_subject": event.key,
+        "ce_time": event.occurred_at.isoformat(),
+        "content-type": "application/json",
+    }
+    if traceparent:
+        attributes["traceparent"] = traceparent
+    return [(name, value.encode()) for name, value in attributes.items()]
+
+
+def from_record(topic: str, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Event:
+    """The event in a Kafka record; ``topic`` without the namespace. Raises `Malformed` with the reason."""
+    model = EVENTS.get(topic)
+    if model is None:
+        raise Malformed(f"no event is published to topic {topic!r}")
+    attributes: Mapping[str, bytes] = dict(headers)
+    if attributes.get("ce_type") != event_type(model).encode():
+        raise Malformed(f"header ce_type is {attributes.get('ce_type')!r}, expected {event_type(model)!r}")
+    try:
+        event = model.model_validate_json(value or b"")
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors()[:5])
+        raise Malformed(faults) from None
+    if attributes.get("ce_id") != event.id.encode():
+        raise Malformed(f"header ce_id is {attributes.get('ce_id')!r}, the event's id is {event.id!r}")
+    if key != event.key.encode():
+        raise Malformed(f"the record's key is {key!r}, expected {event.key!r}")
+    if isinstance(event, ChainEvent) and event.id != ChainEvent.chain_id(event.complaint_id, event.seq):
+        raise Malformed(f"id {event.id!r} is not complaint_id:seq")
+    return event
+
+
+def from_document(topic: str, document: dict[str, Any]) -> Event:
+    """The event in a journal's or projection's document, which only validated events get into."""
+    return EVENTS[topic].model_validate(document)

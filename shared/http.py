@@ -1,0 +1,214 @@
+"""What the five HTTP APIs have in common: problems (RFC 9457), pages, Idempotency-Key, and who is asking.
+
+Every refusal is ``application/problem+json`` and says what to do; ``message`` is the Indonesian sentence for the citizen's screen.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from shared.auth import InvalidToken, Principal, Verifier
+from shared.journal import Idempotency, KeyReused, Overloaded, Taken
+from shared.sop import Refusal, Role
+from shared.storage import TRANSIENT, BadCursor
+
+
+class FieldFault(BaseModel):
+    """One fault of the request: where it is (a path such as ``body.photos.0``), and what to do."""
+
+    field: str
+    detail: str
+
+
+class ProblemBody(BaseModel):
+    """The body of every error (RFC 9457), as OpenAPI shows it."""
+
+    type: str = Field(examples=["urn:lapor:problem:move-not-allowed-from-status"])
+    title: str
+    status: int
+    detail: str
+    message: str = Field(description="for the citizen's screen, in Indonesian")
+    errors: list[FieldFault] = []
+
+
+class Problem(Exception):
+    """An answer that is an error. ``extra`` members are added to the body, such as the fresh state of a case."""
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        detail: str,
+        message: str = "Permintaan tidak dapat diproses.",
+        *,
+        errors: Sequence[FieldFault] = (),
+        headers: dict[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.name, self.detail, self.message = status, name, detail, message
+        self.errors, self.headers, self.extra = errors, headers or {}, extra
+
+    def response(self) -> JSONResponse:
+        """The problem as an HTTP answer."""
+        body = ProblemBody(
+            type=f"urn:lapor:problem:{self.name}",
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            message=self.message,
+            errors=list(self.errors),
+        ).model_dump(mode="json")
+        return JSONResponse(body | self.extra, self.status, self.headers, "application/problem+json")
+
+
+def not_found(what: str = "complaint") -> Problem:
+    """For what does not exist and for what the caller may not see: the two look alike."""
+    return Problem(404, "not-found", f"There is no such {what}, or you may not see it.", "Data tidak ditemukan.")
+
+
+def invalid(field: str, detail: str, message: str = "Periksa kembali isian Anda.") -> Problem:
+    """422 for one field that is well-formed but cannot be right."""
+    return Problem(422, "invalid-request", detail, message, errors=[FieldFault(field=field, detail=detail)])
+
+
+REFUSALS: dict[Refusal, tuple[int, str, str]] = {
+    Refusal.WRONG_ROLE: (403, "Your role does not make this move.", "Peran Anda tidak dapat melakukan tindakan ini."),
+    Refusal.WRONG_STATUS: (
+        409,
+        "The complaint's present status does not allow this move; read it again and choose among `allowed`.",
+        "Status laporan saat ini tidak mengizinkan tindakan ini.",
+    ),
+    Refusal.COORDINATOR_ASSIGNS: (
+        409,
+        "Two agencies have declined: only the coordinator assigns now.",
+        "Dua OPD telah menolak; hanya koordinator yang dapat mendisposisikan.",
+    ),
+    Refusal.ASSIGNMENT_BINDS: (
+        409,
+        "The coordinator made this assignment: it cannot be declined.",
+        "Disposisi koordinator bersifat mengikat dan tidak dapat ditolak.",
+    ),
+    Refusal.WINDOW_PASSED: (409, "The time for this move has passed.", "Batas waktu untuk tindakan ini telah lewat."),
+    Refusal.WINDOW_OPEN: (409, "The citizen's time has not passed yet.", "Batas waktu warga belum lewat."),
+}
+
+
+def refused(refusal: Refusal, **extra: Any) -> Problem:
+    """The problem for a move that is not made; ``extra`` carries the fresh state."""
+    status, detail, message = REFUSALS[refusal]
+    return Problem(status, refusal.value, detail, message, **extra)
+
+
+_bearer = HTTPBearer(auto_error=False, description="A token from the intake service's sign-in.")
+
+
+async def caller(
+    request: Request, token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """Who is asking, by the bearer token. Raises 401."""
+    verifier: Verifier = request.app.state.verifier
+    if token is None:
+        raise _unauthorized("Send a bearer token: sign in at the intake service.")
+    try:
+        return await verifier.verify(token.credentials)
+    except InvalidToken as error:
+        raise _unauthorized(f"The token was not accepted: {error}. Sign in again.") from None
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(
+        401, "sign-in-required", detail, "Silakan masuk terlebih dahulu.", headers={"WWW-Authenticate": "Bearer"}
+    )
+
+
+Caller = Annotated[Principal, Depends(caller)]
+
+
+def any_of(*roles: Role) -> Any:
+    """A dependency: the caller, who must have one of the roles. Raises 401 or 403."""
+
+    async def check(principal: Caller) -> Principal:
+        if principal.role not in roles:
+            raise refused(Refusal.WRONG_ROLE)
+        return principal
+
+    return Depends(check)
+
+
+async def idempotency(
+    request: Request,
+    principal: Caller,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=8, max_length=200, description="Any unique text: the same request with it is carried out once."
+        ),
+    ] = None,
+) -> Idempotency | None:
+    """The Idempotency-Key of a POST that creates, bound to the caller, the route and the body."""
+    if idempotency_key is None:
+        return None
+    route = f"{request.method} {request.url.path}"
+    return Idempotency.of(principal.id, route, idempotency_key, await request.body())
+
+
+Once = Annotated[Idempotency | None, Depends(idempotency)]
+Limit = Annotated[int, Query(ge=1, le=100, description="rows of one page")]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before")]
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": ProblemBody, "content": {"application/problem+json": {}}} for code in (401, 403, 404, 409, 422, 503)
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of ``app`` a problem, those of the framework included."""
+
+    @app.exception_handler(Problem)
+    async def _problem(_: Request, problem: Problem) -> JSONResponse:
+        return problem.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [FieldFault(field=".".join(map(str, e["loc"])), detail=e["msg"]) for e in error.errors()]
+        detail = f"{faults[0].field}: {faults[0].detail}" if faults else "The request is not valid."
+        return Problem(422, "invalid-request", detail, "Periksa kembali isian Anda.", errors=faults).response()
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+        return Problem(error.status_code, name, str(error.detail), headers=dict(error.headers or {})).response()
+
+    @app.exception_handler(KeyReused)
+    async def _reused(_: Request, __: KeyReused) -> JSONResponse:
+        detail = "This Idempotency-Key was used for another request. Use a new key for a new request."
+        return Problem(422, "idempotency-key-reused", detail, "Permintaan ini tidak sama dengan sebelumnya.").response()
+
+    @app.exception_handler(BadCursor)
+    async def _cursor(_: Request, error: BadCursor) -> JSONResponse:
+        return invalid("query.cursor", f"{error}. Start from the first page.").response()
+
+    async def unavailable(_: Request, __: Exception) -> JSONResponse:
+        detail = "The service cannot take this now. Send the same request again, with the same Idempotency-Key."
+        message = "Layanan sedang sibuk. Silakan coba beberapa saat lagi."
+        return Problem(503, "unavailable", detail, message, headers={"Retry-After": "2"}).response()
+
+    for error in (Overloaded, TimeoutError, *TRANSIENT):
+        app.add_exception_handler(error, unavailable)
+
+    @app.exception_handler(Taken)
+    async def _taken(_: Request, __: Taken) -> JSONResponse:
+        return refused(Refusal.WRONG_STATUS).response()
+
+    @app.exception_handler(Exception)
+    async def _unexpected(_: Request, __: Exception) -> JSONResponse:
+        detail = "The service failed on this request; its operators have been told. Give them the header x-trace-id."
+        return Problem(500, "internal-error", detail, "Terjadi kesalahan pada sistem.").response()

@@ -1,0 +1,244 @@
+"""The journal: truth, lock, outbox and audit trail of a desk in one collection.
+
+Inserting an entry *is* the transition: its ``_id`` is the event's id, so of two writers of the same ``seq`` one loses, and
+nothing else needs to be atomic. Around it, in this order: insert, projection, answer to the caller, publish, mark. Requests
+that are under way at the same time share each of these (group commit). What a crash leaves between two of them, the relay
+does again; consumers take each event once.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+
+import structlog
+
+from shared import telemetry
+from shared.events import ChainEvent, Event, now
+from shared.projection import Document, Projection
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class Taken(Exception):
+    """Another event has this id already: somebody else moved the complaint on first."""
+
+
+class KeyReused(Exception):
+    """The Idempotency-Key was used before, with another request."""
+
+
+class Overloaded(Exception):
+    """More requests wait for the journal than it may hold; try again after a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's Idempotency-Key: ``key`` is made unique by account and route, ``request`` is the hash of what was asked."""
+
+    key: str
+    request: str
+
+    @classmethod
+    def of(cls, account: str, route: str, key: str, body: bytes) -> "Idempotency":
+        """The record for ``key`` as sent by ``account`` to ``route`` (method and path) with ``body``."""
+        scope = hashlib.sha256("\n".join((account, route, key)).encode()).hexdigest()
+        return cls(scope, hashlib.sha256(body).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one caller wants written. ``current`` is the document it decided by, per complaint (None: there was none)."""
+
+    event: Event
+    idempotency: Idempotency | None = None
+    current: Mapping[str, Document | None] = field(default_factory=dict)
+
+
+class JournalStore(Protocol):
+    """Where entries live. The contract suite in ``tests/contract`` says how an implementation behaves."""
+
+    async def insert(self, entries: Sequence[Entry]) -> list[Exception | None]:
+        """Store each entry durably; per entry None, `Taken`, or `KeyReused` where its idempotency key exists."""
+
+    async def find_key(self, key: str) -> tuple[str, Event] | None:
+        """The request hash and the event stored under an idempotency key."""
+
+    async def unpublished(self, before: datetime, limit: int) -> list[Event]:
+        """Entries recorded before a moment and not marked, oldest first."""
+
+    async def count_unpublished(self) -> int:
+        """How many entries are not marked."""
+
+    async def mark(self, ids: Collection[str]) -> None:
+        """Mark entries as published."""
+
+
+class EventPublisher(Protocol):
+    """What brings events to their topics."""
+
+    async def publish(self, events: Sequence[Event]) -> list[str]:
+        """Send each event; returns the ids of those that the broker has acknowledged. Does not raise."""
+
+
+class Journal:
+    """A desk's journal at work: the writer (group commit), the publisher's queue, and the relay."""
+
+    def __init__(
+        self,
+        store: JournalStore,
+        publisher: EventPublisher,
+        projections: Sequence[Projection],
+        *,
+        queue: int = 2000,
+        batch: int = 500,
+        relay_after: timedelta = timedelta(seconds=5),
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._projections = projections
+        self._batch = batch
+        self._relay_after = relay_after
+        self._waiting: asyncio.Queue[tuple[Entry, asyncio.Future[None]]] = asyncio.Queue(queue)
+        self._unsent: asyncio.Queue[Event] = asyncio.Queue(queue)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to write, publish and relay."""
+        self._tasks = [asyncio.create_task(loop()) for loop in (self._write, self._send, self._relay)]
+
+    async def stop(self) -> None:
+        """Write and publish what is under way, then end. New entries must not come any more."""
+        writer, sender, relay = self._tasks
+        relay.cancel()
+        for queue, task in ((self._waiting, writer), (self._unsent, sender)):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(queue.join(), 10)
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def append(
+        self, event: Event, idempotency: Idempotency | None = None, current: Mapping[str, Document | None] | None = None
+    ) -> Event:
+        """Write one event and project it; returns it, or the earlier one that the same request under the same key made.
+
+        Raises `Taken` if its id exists, `KeyReused` if the key was used for another request, `Overloaded` if too many wait,
+        and what the database raises where the outcome is unknown: then the same request with the same key is safe.
+        """
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._waiting.put_nowait((Entry(event, idempotency, current or {}), written))
+        except asyncio.QueueFull:
+            raise Overloaded from None
+        try:
+            await written
+        except KeyReused:
+            earlier = await self.replay(idempotency)
+            if earlier is None:
+                raise
+            return earlier
+        return event
+
+    async def replay(self, idempotency: Idempotency | None) -> Event | None:
+        """The event that this request made before, under this key. Raises `KeyReused` if the request was another."""
+        found = await self._store.find_key(idempotency.key) if idempotency else None
+        if idempotency is None or found is None:
+            return None
+        request, event = found
+        if request != idempotency.request:
+            raise KeyReused
+        return event
+
+    async def unpublished(self) -> int:
+        """How many entries wait to be published, for the metrics."""
+        return await self._store.count_unpublished()
+
+    async def _write(self) -> None:
+        while True:
+            batch = await _take(self._waiting, self._batch)
+            try:
+                await self._commit(batch)
+            except Exception as error:  # noqa: BLE001 - whatever happened, each caller must hear it
+                for _, written in batch:
+                    if not written.done():
+                        written.set_exception(error)
+            finally:
+                for _ in batch:
+                    self._waiting.task_done()
+
+    async def _commit(self, batch: Sequence[tuple[Entry, asyncio.Future[None]]]) -> None:
+        results = await self._store.insert([entry for entry, _ in batch])
+        stored = [entry for (entry, _), failure in zip(batch, results, strict=True) if failure is None]
+        current = {key: document for entry in stored for key, document in entry.current.items()}
+        await self._project([entry.event for entry in stored], current)
+        for (_, written), failure in zip(batch, results, strict=True):
+            if written.done():
+                continue  # the caller has gone; the entry stands
+            if failure is None:
+                written.set_result(None)
+            else:
+                written.set_exception(failure)
+        for entry in stored:
+            if isinstance(entry.event, ChainEvent):
+                telemetry.TRANSITIONS.labels(entry.event.transition.value).inc()
+            with suppress(asyncio.QueueFull):  # the relay takes what finds no room
+                self._unsent.put_nowait(entry.event)
+
+    async def _project(self, events: Sequence[Event], current: Mapping[str, Document | None]) -> None:
+        try:
+            for projection in self._projections:
+                await projection.apply(events, current)
+        except Exception:
+            # The entries stand, so the callers are told yes; the relay projects them again.
+            log.exception("projection failed; the relay repeats it", entries=len(events))
+
+    async def _send(self) -> None:
+        while True:
+            batch = await _take(self._unsent, self._batch)
+            try:
+                await self._publish(batch)
+            except Exception:
+                log.exception("publishing failed; the relay repeats it", entries=len(batch))
+            finally:
+                for _ in batch:
+                    self._unsent.task_done()
+
+    async def _publish(self, events: Sequence[Event]) -> int:
+        sent = await self._publisher.publish(events)
+        if sent:
+            await self._store.mark(sent)
+        return len(sent)
+
+    async def _relay(self) -> None:
+        while True:
+            try:
+                await self.relay_once()
+            except Exception:
+                log.exception("relay failed; it tries again")
+            await asyncio.sleep(self._relay_after.total_seconds() / 2)
+
+    async def relay_once(self) -> int:
+        """Project and publish again what was left unmarked for `relay_after`; returns how many entries were published."""
+        total = 0
+        while events := await self._store.unpublished(now() - self._relay_after, self._batch):
+            for projection in self._projections:
+                await projection.apply(events)
+            sent = await self._publish(events)
+            total += sent
+            if sent < len(events):
+                break
+        if total:
+            log.info("relay published what was left", entries=total)
+        return total
+
+
+async def _take(queue: asyncio.Queue[T], limit: int) -> list[T]:
+    """All that waits in a queue, at least one and at most ``limit``."""
+    items = [await queue.get()]
+    while len(items) < limit and not queue.empty():
+        items.append(queue.get_nowait())
+    return items

@@ -1,0 +1,83 @@
+"""Photos over HTTP, the same in each service that takes them: upload as the request's body, check, keep, claim, serve."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from shared.events import Photo
+from shared.http import Problem, invalid, not_found
+from shared.media import Limits, PhotoRefused, Size
+from shared.media_store import PhotoStore
+from shared.media_workers import PhotoWorkers
+from shared.service import Service
+
+__all__ = ["PhotoSettings", "Photos", "Size", "serve_photo"]
+
+
+class PhotoSettings(BaseModel):
+    """What a photo may be, and how many are prepared at a time (``LAPOR_PHOTOS__MAX_BYTES`` and so on)."""
+
+    max_bytes: int = Field(10 * 2**20, gt=0)
+    max_pixels: int = Field(40_000_000, gt=0)
+    workers: int = Field(2, ge=1)
+    waiting: int = Field(32, ge=1)
+
+
+class Photos:
+    """The photos of one service, which is named in their references (``held_by``)."""
+
+    def __init__(self, service: Service, held_by: Literal["intake", "opd"], settings: PhotoSettings) -> None:
+        self._held_by: Literal["intake", "opd"] = held_by
+        self._limits = Limits(settings.max_bytes, settings.max_pixels)
+        self._workers = PhotoWorkers(settings.workers, settings.waiting, self._limits)
+        self.store = PhotoStore(service.database)
+        service.before_start(self._workers.start)
+        service.before_start(self.store.ensure_indexes)
+        service.after_stop(self._workers.stop)
+
+    async def receive(self, request: Request, owner: str) -> Photo:
+        """Take the request's body as a photo of ``owner``. Raises the problem of its refusal (413, 415 or 422)."""
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > self._limits.max_bytes:
+                break  # what is too large is not read to its end
+        if not data:
+            raise invalid("body", "The request's body is empty: send the photo's bytes as the body.", "Foto kosong.")
+        try:
+            clean = await self._workers.prepare(bytes(data))
+        except PhotoRefused as refusal:
+            status = {"photo-too-large": 413, "photo-format-not-supported": 415, "photo-not-an-image": 415}
+            code = status.get(refusal.reason.value, 422)
+            raise Problem(code, refusal.reason.value, refusal.message, refusal.message_id) from None
+        await self.store.put(clean, owner)
+        return self._reference(clean.content_hash, clean.original.width, clean.original.height)
+
+    async def claim(self, ids: Sequence[str], owner: str) -> tuple[Photo, ...]:
+        """References to photos that ``owner`` has uploaded. Raises 422 with the field for an id that is not one of them."""
+        known = await self.store.owned(ids, owner)
+        for position, photo_id in enumerate(ids):
+            if photo_id not in known:
+                field = f"body.photos.{position}"
+                raise invalid(field, "You have uploaded no such photo; upload it first.", "Foto belum diunggah.")
+        return tuple(self._reference(i, *known[i]) for i in dict.fromkeys(ids))
+
+    def _reference(self, photo_id: str, width: int, height: int) -> Photo:
+        return Photo(id=photo_id, held_by=self._held_by, content_type="image/jpeg", width=width, height=height)
+
+
+async def serve_photo(photos: Photos, photo_id: str, size: Size) -> StreamingResponse:
+    """A photo's bytes. Who may see it has been decided before. Raises 404."""
+    stored = await photos.store.get(photo_id, size)
+    if stored is None:
+        raise not_found("photo")
+    headers = {
+        "Content-Length": str(stored.length),
+        "Cache-Control": "private, max-age=3600",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": f'inline; filename="{photo_id[:12]}.jpg"',
+    }
+    return StreamingResponse(stored.chunks, media_type=stored.content_type, headers=headers)

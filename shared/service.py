@@ -1,0 +1,221 @@
+"""What every service is made of: connections, journal, consumer, periodic work, health, metrics and documents.
+
+A service's ``app.py`` says what is its own and calls `Service.app`. Nothing is connected before the application starts, and the
+application starts without its servers: ``/health/ready`` names what is missing until they are there.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared import asyncapi, http, telemetry
+from shared.auth import Verifier
+from shared.consumer import EventConsumer, Handle
+from shared.journal import Journal
+from shared.projection import Projection
+from shared.publisher import Publisher
+from shared.settings import ServiceSettings
+from shared.storage import Database, MongoJournal, connect
+
+log = structlog.get_logger()
+
+Step = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What a service takes from the topics and what it issues (topic names without the namespace)."""
+
+    consumes: Sequence[str]
+    issues: Sequence[str]
+
+
+class Service:
+    """One service at work. ``name`` is its database's, group's and CloudEvents source's name."""
+
+    def __init__(self, name: str, settings: ServiceSettings, contract: Contract) -> None:
+        self.name = name
+        self.settings = settings
+        self.contract = contract
+        self._client = connect(settings.mongo_url)
+        self.database: Database = self._client[settings.database(name)]
+        self.publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, name)
+        self.verifier = Verifier(f"{settings.intake_url}/.well-known/jwks.json")
+        self._journal_store = MongoJournal(self.database)
+        self._journal: Journal | None = None
+        self._consumer: EventConsumer | None = None
+        self._prepare: list[Step] = [self._journal_store.ensure_indexes]
+        self._finish: list[Step] = []
+        self._periodic: list[tuple[timedelta, Step]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._missing = "start-up"
+
+    def journal(self, projections: Sequence[Projection]) -> Journal:
+        """This service's journal, which keeps ``projections`` up to date with what it writes."""
+        self._journal = Journal(
+            self._journal_store,
+            self.publisher,
+            projections,
+            queue=self.settings.journal_queue,
+            batch=self.settings.journal_batch,
+            relay_after=timedelta(seconds=self.settings.relay_after_seconds),
+        )
+        return self._journal
+
+    def consume(self, handle: Handle) -> None:
+        """Hand the events of the contract's topics to ``handle``."""
+        self._consumer = EventConsumer(self.settings, self.name, self.contract.consumes, handle, self.publisher)
+
+    def before_start(self, step: Step) -> None:
+        """Do this once the database is there and before anything is served or consumed: indexes, keys."""
+        self._prepare.append(step)
+
+    def after_stop(self, step: Step) -> None:
+        """Do this at the end: close what the service opened."""
+        self._finish.append(step)
+
+    def every(self, interval: timedelta, step: Step) -> None:
+        """Repeat this while the service runs; a failure is logged and the next turn comes all the same."""
+        self._periodic.append((interval, step))
+
+    def app(self, title: str, description: str, routers: Sequence[APIRouter]) -> FastAPI:
+        """The ASGI application, with health, metrics and documents beside the service's own routes."""
+        app = FastAPI(
+            title=title,
+            description=description,
+            version="1.0.0",
+            lifespan=self._lifespan,
+            docs_url="/docs" if self.settings.docs else None,
+            redoc_url=None,
+            openapi_url="/openapi.json" if self.settings.docs else None,
+            responses=http.PROBLEMS,
+        )
+        app.state.verifier = self.verifier
+        http.install(app)
+        app.add_middleware(telemetry.Observe)
+        for router in routers:
+            app.include_router(router)
+        app.include_router(self._operations())
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        start = asyncio.create_task(self._start())
+        try:
+            yield
+        finally:
+            start.cancel()
+            with suppress(asyncio.CancelledError):
+                await start
+            await self._stop()
+
+    async def _start(self) -> None:
+        pause = 0.2
+        while True:
+            try:
+                self._missing = "mongodb"
+                for step in self._prepare:
+                    await step()
+                self._missing = "kafka"
+                if self._consumer:
+                    await self._consumer.start()
+                break
+            except Exception as error:
+                log.warning("not ready yet", missing=self._missing, reason=repr(error))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5)
+        if self._journal:
+            await self._journal.start()
+            self.every(timedelta(seconds=5), self._count_unpublished)
+        self._tasks = [asyncio.create_task(self._repeat(interval, step)) for interval, step in self._periodic]
+        self._missing = ""
+        log.info("ready")
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._consumer:
+            await self._consumer.stop()
+        if self._journal:
+            await self._journal.stop()
+        for step in self._finish:
+            await step()
+        await self.publisher.stop()
+        self._client.close()
+
+    async def _repeat(self, interval: timedelta, step: Step) -> None:
+        while True:
+            try:
+                await step()
+            except Exception:
+                log.exception("periodic work failed", work=getattr(step, "__qualname__", repr(step)))
+            await asyncio.sleep(interval.total_seconds())
+
+    async def _count_unpublished(self) -> None:
+        telemetry.UNPUBLISHED.set(await self._journal_store.count_unpublished())
+
+    def _operations(self) -> APIRouter:
+        router = APIRouter(tags=["operations"], responses={})
+
+        @router.get("/health/live", summary="The process works; if not, restart it")
+        async def live() -> JSONResponse:
+            stalled = bool(self._consumer and self._consumer.stalled)
+            return JSONResponse({"status": "stalled" if stalled else "live"}, 503 if stalled else 200)
+
+        @router.get("/health/ready", summary="The service can take requests; if not, what it misses")
+        async def ready() -> JSONResponse:
+            missing = [self._missing] if self._missing else await self._absent()
+            lag = self._consumer.lag if self._consumer else 0
+            return JSONResponse(
+                {"status": "waiting" if missing else "ready", "missing": missing, "lag": lag}, 503 if missing else 200
+            )
+
+        @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+        async def metrics() -> Response:
+            return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+        if self.settings.docs:
+            description = asyncapi.document(
+                self.name, self.contract.consumes, self.contract.issues, self.settings.topic_prefix
+            )
+
+            @router.get("/asyncapi.json", summary="The events this service takes and issues (AsyncAPI 3)")
+            async def events() -> dict[str, Any]:
+                return description
+
+        return router
+
+    async def _absent(self) -> list[str]:
+        absent = []
+        try:
+            async with asyncio.timeout(2):
+                await self.database.command("ping")
+        except Exception:  # noqa: BLE001 - whatever the reason, it is not there
+            absent.append("mongodb")
+        if self._consumer and self._consumer.stalled:
+            absent.append("consumer progress")
+        return absent
+
+
+def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
+    """Run the application until SIGTERM or SIGINT; requests under way are finished first."""
+    telemetry.configure_logs(name, settings.log_level, settings.log_format == "json")
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )

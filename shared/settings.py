@@ -1,0 +1,42 @@
+"""Settings that all services share, read from the environment (prefix ``LAPOR_``). No secret has a default."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told. A service's own settings extend it and give ``port`` its default."""
+
+    model_config = SettingsConfigDict(env_prefix="LAPOR_", env_nested_delimiter="__", extra="ignore")
+
+    namespace: str = Field(
+        "lapor", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="prefix of topics, groups and databases"
+    )
+    kafka_bootstrap: str = "127.0.0.1:19092"
+    mongo_url: str = "mongodb://127.0.0.1:27117/?replicaSet=lapor"
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65535)
+    intake_url: str = Field("http://127.0.0.1:8101", description="where the JWKS of sign-in is served")
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    topic_partitions: int = Field(6, ge=1)
+    topic_replication: int = Field(1, ge=1)
+    journal_queue: int = Field(2000, ge=1, description="requests that may wait for the journal; beyond it 503")
+    journal_batch: int = Field(500, ge=1, description="entries of one group commit")
+    relay_after_seconds: float = Field(5.0, gt=0, description="age from which the relay takes an unpublished entry")
+    consumer_batch: int = Field(500, ge=1, description="records of one batch")
+    docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
+
+    @property
+    def topic_prefix(self) -> str:
+        return f"{self.namespace}."
+
+    def database(self, service: str) -> str:
+        """The name of a service's own database."""
+        return f"{self.namespace}_{service}"
+
+    def group(self, service: str) -> str:
+        """The name of a service's consumer group; its dead letters are in ``<group>.dlq``."""
+        return f"{self.namespace}-{service}"

@@ -1,0 +1,199 @@
+"""MongoDB behind the journal and the projections, and the connection that every service's ``store.py`` uses.
+
+Journal entries are written with ``w=majority, j=true``. Projections and marks are acknowledged without waiting for the disk:
+they come after their entries in the same log, so a crash that loses one of them leaves an unmarked entry, which the relay
+takes again.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
+from pymongo.errors import AutoReconnect, BulkWriteError, ConnectionFailure, DuplicateKeyError, ExecutionTimeout
+from pymongo.errors import WTimeoutError as WriteTimeout
+from pymongo.write_concern import WriteConcern
+
+from shared.events import Event, from_document, now
+from shared.journal import Entry, KeyReused, Taken
+from shared.projection import Document
+
+__all__ = [
+    "ASCENDING",
+    "DESCENDING",
+    "TRANSIENT",
+    "BadCursor",
+    "Database",
+    "Documents",
+    "DuplicateKeyError",
+    "IndexModel",
+    "MongoDocuments",
+    "MongoJournal",
+    "connect",
+    "page",
+]
+
+Database = AsyncIOMotorDatabase[Document]
+Documents = AsyncIOMotorCollection[Document]
+
+TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteTimeout)
+"""What passes by itself: the database is away, or too slow just now."""
+
+_DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
+_FOLLOWS = WriteConcern(w=1, j=False)
+_DUPLICATE = 11000
+
+
+def connect(url: str) -> AsyncIOMotorClient[Document]:
+    """A client whose waits are bounded; nothing is connected until it is first used. Datetimes come back aware."""
+    return AsyncIOMotorClient(
+        url,
+        tz_aware=True,
+        w="majority",
+        journal=True,
+        serverSelectionTimeoutMS=5000,
+        connectTimeoutMS=3000,
+        socketTimeoutMS=20_000,
+        maxPoolSize=50,
+        appname="lapor",
+    )
+
+
+class MongoJournal:
+    """`shared.journal.JournalStore` on the collection ``journal`` of a service's database."""
+
+    def __init__(self, database: Database) -> None:
+        self._durable = database.get_collection("journal", write_concern=_DURABLE)
+        self._follows = database.get_collection("journal", write_concern=_FOLLOWS)
+
+    async def ensure_indexes(self) -> None:
+        """Create the indexes that the journal's promises rest on; repeating it does nothing."""
+        await self._durable.create_indexes(
+            [
+                IndexModel(
+                    [("recorded_at", ASCENDING)], name="unpublished", partialFilterExpression={"published": False}
+                ),
+                IndexModel(
+                    [("idempotency.key", ASCENDING)],
+                    name="idempotency",
+                    unique=True,
+                    partialFilterExpression={"idempotency.key": {"$exists": True}},
+                ),
+            ]
+        )
+
+    async def insert(self, entries: Sequence[Entry]) -> list[Exception | None]:
+        outcome: list[Exception | None] = [None] * len(entries)
+        recorded_at = now()
+        documents = []
+        for entry in entries:
+            document = {
+                "_id": entry.event.id,
+                "topic": entry.event.topic,
+                "event": entry.event.model_dump(),
+                "recorded_at": recorded_at,
+                "published": False,
+            }
+            if entry.idempotency:
+                document["idempotency"] = {"key": entry.idempotency.key, "request": entry.idempotency.request}
+            documents.append(document)
+        try:
+            await self._durable.insert_many(documents, ordered=False)
+        except BulkWriteError as failure:
+            details: Mapping[str, Any] = failure.details or {}
+            if details.get("writeConcernErrors"):
+                raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+            for error in details["writeErrors"]:
+                if error["code"] != _DUPLICATE:
+                    raise
+                used = "idempotency.key" in error.get("keyPattern", {})
+                outcome[error["index"]] = KeyReused() if used else Taken(entries[error["index"]].event.id)
+        return outcome
+
+    async def find_key(self, key: str) -> tuple[str, Event] | None:
+        found = await self._durable.find_one({"idempotency.key": key})
+        return (found["idempotency"]["request"], from_document(found["topic"], found["event"])) if found else None
+
+    async def unpublished(self, before: datetime, limit: int) -> list[Event]:
+        cursor = self._durable.find({"published": False, "recorded_at": {"$lt": before}}).sort("recorded_at", ASCENDING)
+        return [from_document(d["topic"], d["event"]) async for d in cursor.limit(limit)]
+
+    async def count_unpublished(self) -> int:
+        return await self._durable.count_documents({"published": False}, hint="unpublished")
+
+    async def mark(self, ids: Collection[str]) -> None:
+        await self._follows.update_many({"_id": {"$in": list(ids)}}, {"$set": {"published": True}})
+
+
+class MongoDocuments:
+    """`shared.projection.DocumentStore` on one collection."""
+
+    def __init__(self, collection: Documents) -> None:
+        self._collection = collection.with_options(write_concern=_FOLLOWS)
+
+    async def load(self, ids: Collection[str]) -> dict[str, Document]:
+        return {d["_id"]: d async for d in self._collection.find({"_id": {"$in": list(ids)}})}
+
+    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+        writes = [
+            ReplaceOne({"_id": document["_id"], "revision": revision}, document) if revision else InsertOne(document)
+            for document, revision in documents
+        ]
+        try:
+            result = await self._collection.bulk_write(writes, ordered=False)
+        except BulkWriteError as failure:
+            if any(error["code"] != _DUPLICATE for error in (failure.details or {})["writeErrors"]):
+                raise
+            return False
+        return result.matched_count + result.inserted_count == len(writes)
+
+
+class BadCursor(ValueError):
+    """The page cursor was not made by this API."""
+
+
+async def page(
+    collection: Documents, query: Mapping[str, Any], sort: str, limit: int, cursor: str | None = None
+) -> tuple[list[Document], str | None]:
+    """One page of documents sorted by a field and ``_id``, and the cursor of the next page (None at the end).
+
+    ``sort`` is a field's name, with ``-`` before it for descending. Documents that lack the field are left out, so that the
+    cursor is always a pair of values. Raises `BadCursor`.
+    """
+    name, step = (sort[1:], DESCENDING) if sort.startswith("-") else (sort, ASCENDING)
+    beyond = "$lt" if step == DESCENDING else "$gt"
+    conditions: list[Mapping[str, Any]] = [query, {name: {"$ne": None}}]
+    if cursor:
+        value, last_id = _decode(cursor)
+        conditions.append({"$or": [{name: {beyond: value}}, {name: value, "_id": {beyond: last_id}}]})
+    found = (
+        await collection.find({"$and": conditions})
+        .sort([(name, step), ("_id", step)])
+        .limit(limit + 1)
+        .to_list(limit + 1)
+    )
+    more = len(found) > limit
+    return found[:limit], _encode(found[limit - 1], name) if more else None
+
+
+def _encode(document: Document, name: str) -> str:
+    value: Any = document
+    for part in name.split("."):
+        value = value[part]
+    text = {"at": value.isoformat()} if isinstance(value, datetime) else {"value": value}
+    return base64.urlsafe_b64encode(json.dumps({**text, "id": document["_id"]}).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> tuple[Any, str]:
+    try:
+        data = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        value = datetime.fromisoformat(data["at"]) if "at" in data else data["value"]
+        if not isinstance(data["id"], str) or not isinstance(value, str | int | float | datetime):
+            raise BadCursor
+        return value, data["id"]
+    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError):
+        raise BadCursor("the page cursor is not one that this API made") from None

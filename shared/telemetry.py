@@ -1,0 +1,129 @@
+"""Logs, metrics and trace context: the same in each service, and never a line of it in an endpoint or a handler.
+
+Metric names are ``lapor_<noun>_<unit>`` (Prometheus naming practice); labels come from tables in code, never from a request.
+"""
+
+import logging
+import re
+import secrets
+import time
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+HTTP_REQUESTS = Histogram(
+    "lapor_http_request_duration_seconds",
+    "Requests answered, by route.",
+    ["method", "route", "status"],
+    buckets=_SECONDS,
+)
+HTTP_IN_PROGRESS = Gauge("lapor_http_requests_in_progress", "Requests being answered.")
+TRANSITIONS = Counter("lapor_transitions_total", "SOP transitions that this service made.", ["transition"])
+CASES = Gauge("lapor_complaints", "Complaints that this service knows, by status.", ["status"])
+UNPUBLISHED = Gauge("lapor_journal_unpublished_entries", "Journal entries that wait to be published.")
+CONSUMED = Counter("lapor_events_consumed_total", "Events taken from the topics.", ["topic"])
+CONSUMER_LAG = Gauge("lapor_consumer_lag_records", "Records not yet taken, per topic.", ["topic"])
+CONSUMER_BATCH = Histogram(
+    "lapor_consumer_batch_duration_seconds", "Time to apply one batch of events.", buckets=_SECONDS
+)
+CONSUMER_PROGRESS = Gauge(
+    "lapor_consumer_last_progress_timestamp_seconds", "When the consumer last moved on or was level."
+)
+DEAD_LETTERS = Counter("lapor_dead_letters_total", "Records put aside as unusable.", ["topic"])
+
+_TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
+
+
+def configure_logs(service: str, level: str, json: bool) -> None:
+    """One line per log entry, JSON or for people; the standard library's loggers (servers, drivers) go the same way."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _name(service),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        cache_logger_on_first_use=True,
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("uvicorn.access", "aiokafka", "pymongo", "httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _name(service: str) -> structlog.typing.Processor:
+    def add(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["service"] = service
+        return event
+
+    return add
+
+
+def bind_complaint(complaint_id: str) -> None:
+    """Put the complaint's id on each log line of this request."""
+    structlog.contextvars.bind_contextvars(complaint_id=complaint_id)
+
+
+def traceparent() -> str | None:
+    """The W3C trace context of the request being answered."""
+    value = structlog.contextvars.get_contextvars().get("traceparent")
+    return value if isinstance(value, str) else None
+
+
+class Observe:
+    """ASGI middleware: rate, errors and duration per route, the trace context, and one log line per failed request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+        match = _TRACEPARENT.match(given)
+        trace_id = match.group(1) if match else secrets.token_hex(16)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            trace_id=trace_id, traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01"
+        )
+        status = 500
+        started = time.perf_counter()
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-trace-id", trace_id.encode())]
+            await send(message)
+
+        HTTP_IN_PROGRESS.inc()
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            HTTP_IN_PROGRESS.dec()
+            route = getattr(scope.get("route"), "path", "unknown")
+            elapsed = time.perf_counter() - started
+            HTTP_REQUESTS.labels(scope["method"], route, str(status)).observe(elapsed)
+            if status >= 500:
+                structlog.get_logger().error(
+                    "request failed", method=scope["method"], route=route, status=status, seconds=round(elapsed, 4)
+                )

@@ -1,0 +1,74 @@
+"""The topics: which there are, how each is kept, and their creation. Brokers do not create topics by themselves here."""
+
+from dataclasses import dataclass, field
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from shared.events import CHAIN_TOPICS, EVENTS, CitizenContact
+from shared.settings import ServiceSettings
+
+SERVICES = ("intake", "routing", "opd", "notify", "sla")
+
+_YEARS = 5 * 365 * 24 * 3600 * 1000
+_MONTHS = 92 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic: full name, partitions, and the broker's settings for it (Kafka's names; times in ms)."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def dead_letters(group: str) -> str:
+    """The topic that takes what a consumer group could not use."""
+    return f"{group}.dlq"
+
+
+def specs(settings: ServiceSettings) -> list[TopicSpec]:
+    """All topics of an installation: events of the chain are kept five years, side events three months."""
+    topics: list[TopicSpec] = []
+    for name in EVENTS:
+        config = {"retention.ms": str(_YEARS if name in CHAIN_TOPICS else _MONTHS), "cleanup.policy": "delete"}
+        if name == CitizenContact.topic:
+            config = {
+                "cleanup.policy": "compact",
+                "min.cleanable.dirty.ratio": "0.1",
+                "max.compaction.lag.ms": "86400000",
+            }
+        topics.append(TopicSpec(settings.topic_prefix + name, settings.topic_partitions, config))
+    for service in SERVICES:
+        name = dead_letters(settings.group(service))
+        topics.append(TopicSpec(name, 1, {"retention.ms": str(_YEARS), "cleanup.policy": "delete"}))
+    return topics
+
+
+async def create(settings: ServiceSettings) -> list[str]:
+    """Create the topics that are missing; returns their names. Raises `KafkaError` with the broker's reason."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        replication = settings.topic_replication
+        wanted = [
+            NewTopic(
+                t.name,
+                t.partitions,
+                replication,
+                topic_configs=t.config | {"min.insync.replicas": str(min(2, replication))},
+            )
+            for t in specs(settings)
+        ]
+        answer = await admin.create_topics(wanted)
+        made: list[str] = []
+        for name, code, *reason in answer.topic_errors:
+            error = for_code(code)
+            if code == 0:
+                made.append(name)
+            elif error is not TopicAlreadyExistsError:
+                raise error(f"topic {name} could not be created: {reason}")
+        return made
+    finally:
+        await admin.close()
