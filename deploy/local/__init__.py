@@ -1,1 +1,1 @@
-"""The whole system on one machine from packages alone: real Kafka, real MongoDB, a real SMTP server, the five services."""
+"""The whole system on one machine, from packages alone: real Kafka, MongoDB and SMTP servers, and the five services."""

@@ -17,8 +17,8 @@ NEEDED_BYTES = 1 << 30  # Kafka and mongod both misbehave on a disk that fills u
 def data_folder(path: Path, *, fresh: bool = False, needed_bytes: int = NEEDED_BYTES) -> Iterator[Path]:
     """Make `path` (mode 700), hold it for this run alone, and empty it first if `fresh`.
 
-    Raises CannotRun when it cannot be written, is in use by another run, holds something else than our data, or its disk has
-    less than `needed_bytes` free.
+    Raises CannotRun when it cannot be written, is in use by another run, holds something else than our data, or its
+    disk has less than `needed_bytes` free.
     """
     path = path.absolute()
     elsewhere = "Choose another folder with --data-dir."

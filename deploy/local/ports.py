@@ -34,7 +34,12 @@ def owner_of(port: int) -> str | None:
     """`process <id> (<command line>)` of who listens on `port`; None when the system does not tell."""
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+            if (
+                connection.laddr
+                and connection.laddr.port == port
+                and connection.status == psutil.CONN_LISTEN
+                and connection.pid
+            ):
                 command = " ".join(psutil.Process(connection.pid).cmdline())
                 return f"process {connection.pid} ({command[:120]})"
     except psutil.Error:

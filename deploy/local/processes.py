@@ -21,8 +21,11 @@ T = TypeVar("T")
 
 
 class Child:
-    """One program that we run. Its output goes to `log_path`; it leads a process group of its own, so that a Ctrl-C in the
-    terminal reaches the launcher only and the order of stopping stays the launcher's."""
+    """One program that we run. Its output goes to `log_path`.
+
+    It leads a process group of its own, so that a Ctrl-C in the terminal reaches the launcher only and the order of
+    stopping stays the launcher's.
+    """
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class Child:
             raise ChildDied(self.name, self.exit_code or 0, self.log_path, self.tail())
 
     def wait_until(self, ready: Callable[[], bool], within: float) -> None:
-        """Poll `ready` until it is true. Raises ChildDied when the child ends before, CannotRun after `within` seconds."""
+        """Poll `ready` until it holds. Raises ChildDied if the child ends before, CannotRun after `within` seconds."""
         deadline = time.monotonic() + within
         while not ready():
             self.check()
@@ -132,8 +135,8 @@ class Child:
 
 
 class Children:
-    """All children of one launcher. Leaving the context stops them: the highest stage first, each stage at once. Should this
-    very process be killed, its guard does it."""
+    """All children of one launcher. Leaving the context stops them: the highest stage first, each stage at once.
+    Should this very process be killed, its guard does it."""
 
     def __init__(self, log_dir: Path) -> None:
         self.log_dir = log_dir
@@ -198,8 +201,8 @@ class Children:
             child.check()
 
     def together(self, *jobs: Callable[[], T]) -> list[T]:
-        """Run start-up jobs in parallel and return their results in order. The first failure (or Ctrl-C) ends the waits of
-        the others and is raised."""
+        """Run start-up jobs in parallel and return their results in order. The first failure (or Ctrl-C) ends the waits
+        of the others and is raised."""
         with ThreadPoolExecutor(len(jobs)) as pool:
             futures = [pool.submit(job) for job in jobs]
             try:

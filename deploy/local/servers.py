@@ -13,7 +13,7 @@ from deploy.local.settings import LocalSettings
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the servers are. `mail_dir` holds an .eml file for each mail received; None when the SMTP server is not ours."""
+    """Where the servers are. `mail_dir` holds an .eml file for each mail received; None if the server is not ours."""
 
     kafka_bootstrap: str
     mongo_url: str
@@ -23,7 +23,7 @@ class Servers:
 
 
 def start_servers(children: Children, data_dir: Path, settings: LocalSettings) -> Servers:
-    """Start, in parallel, the servers for which `settings` gives no address, and wait until they serve. Raises CannotRun."""
+    """Start, in parallel, the servers for which `settings` has no address; wait until they serve. Raises CannotRun."""
     broker = kafka.Broker(data_dir / "kafka", settings.kafka_port, settings.kafka_controller_port)
     member = mongod.Mongod(data_dir / "mongod", settings.mongo_port, settings.mongo_cache_gb)
     mail_dir = data_dir / "mail"
@@ -47,8 +47,8 @@ def start_servers(children: Children, data_dir: Path, settings: LocalSettings) -
 
 @contextlib.contextmanager
 def embedded_servers(data_dir: Path, settings: LocalSettings | None = None) -> Iterator[Servers]:
-    """The servers alone, for tests, on free ports unless `settings` says otherwise. Stopped at the end; the data stays in
-    `data_dir`. Raises CannotRun."""
+    """The servers alone, for tests, on free ports unless `settings` says otherwise. Stopped at the end; the data stays
+    in `data_dir`. Raises CannotRun."""
     chosen = settings or LocalSettings().on_free_ports()
     with data_folder(data_dir) as folder, Children(folder / "logs") as children:
         yield start_servers(children, folder, chosen)

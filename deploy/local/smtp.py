@@ -40,7 +40,6 @@ class Mailbox:
 
 async def serve(port: int, folder: Path) -> None:
     """Take mail on loopback until SIGTERM or SIGINT. Raises OSError when the port or folder cannot be used."""
-    folder.mkdir(parents=True, exist_ok=True)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -68,4 +67,5 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args()
     os.umask(0o077)  # mail is personal
+    given.folder.mkdir(parents=True, exist_ok=True)
     asyncio.run(serve(given.port, given.folder))

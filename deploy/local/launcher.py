@@ -1,0 +1,179 @@
+"""The whole system on this machine: servers, then what they must hold, then the five services; and the reverse."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+
+import httpx
+import psutil
+
+from deploy.local import credentials, ports
+from deploy.local.credentials import Credentials
+from deploy.local.errors import CannotRun
+from deploy.local.folder import data_folder
+from deploy.local.processes import Children
+from deploy.local.provision import provision
+from deploy.local.servers import Servers, start_servers
+from deploy.local.settings import SERVICES, LocalSettings
+
+READY_WITHIN = 60.0
+SAY_EVERY = 3.0
+Say = Callable[[str], None]
+
+
+class System:
+    """The running system. `urls` has the base URL of each service by its name."""
+
+    def __init__(
+        self, children: Children, servers: Servers, secrets: Credentials, urls: Mapping[str, str], say: Say
+    ) -> None:
+        self.children = children
+        self.servers = servers
+        self.credentials = secrets
+        self.urls = urls
+        self._say = say
+
+    def start(self, *names: str) -> None:
+        """Start services that were stopped, and wait until they are ready. Raises CannotRun."""
+        for name in names:
+            self.children[name].start()
+        self.wait_ready(*names)
+
+    def stop(self, *names: str) -> None:
+        """Stop services in good order; the others go on."""
+        self.children.stop(*(self.children[name] for name in names))
+
+    def kill(self, name: str) -> None:
+        """End a service at once, as a crash would (SIGKILL)."""
+        self.children[name].kill()
+
+    def restart(self, *names: str) -> None:
+        """Stop, then start."""
+        self.stop(*names)
+        self.start(*names)
+
+    def wait_ready(self, *names: str, within: float = READY_WITHIN) -> None:
+        """Wait until `/health/ready` of each answers 200, saying now and then what is missing. Raises CannotRun."""
+        began = said = time.monotonic()
+        missing = dict.fromkeys(names, "start")
+        with httpx.Client(timeout=2) as client:
+            while missing:
+                for name in list(missing):
+                    self.children[name].check()
+                    missing[name] = _missing(client, self.urls[name])
+                    if not missing[name]:
+                        del missing[name]
+                now = time.monotonic()
+                waits_for = "; ".join(f"{name} ({what})" for name, what in missing.items())
+                if now - began > within:
+                    logs = ", ".join(str(self.children[name].log_path) for name in missing)
+                    raise CannotRun(f"Not ready within {within:.0f} s: {waits_for}. See {logs}.")
+                if missing and now - said > SAY_EVERY:
+                    self._say(f"Waiting for {waits_for}")
+                    said = now
+                time.sleep(0.1)
+
+    def memory(self) -> dict[str, int]:
+        """Resident bytes of each running child together with what it started itself."""
+        held = {}
+        for child in self.children.all:
+            if child.running and child.pid:
+                process = psutil.Process(child.pid)
+                held[child.name] = sum(p.memory_info().rss for p in [process, *process.children(recursive=True)])
+        return held
+
+
+def _missing(client: httpx.Client, url: str) -> str:
+    """What the service at `url` says it misses; empty when it is ready."""
+    try:
+        answer = client.get(f"{url}/health/ready")
+        return (
+            "" if answer.status_code == 200 else ", ".join(answer.json().get("missing", [])) or str(answer.status_code)
+        )
+    except (httpx.HTTPError, ValueError):
+        return "start"
+
+
+@contextlib.contextmanager
+def running_system(
+    data_dir: Path,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    settings: LocalSettings | None = None,
+    fresh: bool = False,
+    say: Say = print,
+) -> Iterator[System]:
+    """The system, ready to use; stopped in order on leaving. It blocks: from async code, enter it in a thread.
+
+    `overrides` are environment variables for every service (`{"LAPOR_DEADLINES__FORWARD": "20s"}`); `settings` says
+    where things listen (`LocalSettings().on_free_ports()` beside another run). Raises CannotRun, worded for people.
+    """
+    chosen = settings or LocalSettings()
+    with data_folder(data_dir, fresh=fresh) as folder, Children(folder / "logs") as children:
+        for setting, wanted_by in chosen.own_ports().items():
+            ports.require_free(getattr(chosen, setting), wanted_by, f"LAPOR_{setting.upper()}")
+        secrets = credentials.load_or_make(folder)
+        say("Starting the servers: Kafka, MongoDB, SMTP")
+        servers = start_servers(children, folder, chosen)
+        urls = {name: f"http://{ports.LOOPBACK}:{getattr(chosen, f'{name}_port')}" for name in SERVICES}
+        common = {
+            "LAPOR_NAMESPACE": chosen.namespace,
+            "LAPOR_KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
+            "LAPOR_MONGO_URL": servers.mongo_url,
+            "LAPOR_HOST": ports.LOOPBACK,
+            "LAPOR_LOG_FORMAT": "json",
+            "LAPOR_INTAKE_URL": urls["intake"],
+            "LAPOR_OPD_URL": urls["opd"],
+            **(overrides or {}),
+        }
+        own = {
+            "intake": {"LAPOR_SIGNING_KEY_FILE": str(secrets.signing_key)},
+            "notify": {
+                "LAPOR_SMTP_HOST": servers.smtp_host,
+                "LAPOR_SMTP_PORT": str(servers.smtp_port),
+                "LAPOR_NOTIFY_ACCOUNT": secrets.notify.login,
+                "LAPOR_NOTIFY_PASSWORD": secrets.notify.password,
+            },
+        }
+        say("Making topics, accounts and agencies")
+        children.together(lambda: asyncio.run(provision({**os.environ, **common}, secrets)))
+        say(f"Starting the services: {', '.join(SERVICES)}")
+        system = System(children, servers, secrets, urls, say)
+        for name in SERVICES:
+            port = {"LAPOR_PORT": str(getattr(chosen, f"{name}_port"))}
+            command = [sys.executable, "-m", f"services.{name}"]
+            children.start(name, command, {**common, **own.get(name, {}), **port}, stage=1)
+        system.wait_ready(*SERVICES)
+        yield system
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Within it SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt once; later ones do not disturb the stopping."""
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(_: int, __: FrameType | None) -> None:
+        for name in names:
+            signal.signal(name, lambda _, __: None)
+        raise KeyboardInterrupt
+
+    before = {name: signal.signal(name, end) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def wait_for_trouble(system: System, each_turn: Callable[[], None]) -> None:
+    """Stay until a child dies: raises ChildDied. `each_turn` is called some five times a second."""
+    while True:
+        each_turn()
+        system.children.check()
+        time.sleep(0.2)
