@@ -11,7 +11,7 @@ import resource
 import signal
 import threading
 
-from shared.media import CleanPhoto, Limits, prepare
+from shared.media import CleanPhoto, Limits, damaged, prepare
 
 
 def confine(memory_bytes: int) -> None:
@@ -23,10 +23,12 @@ def confine(memory_bytes: int) -> None:
 
 
 def prepare_within(cpu_seconds: float, data: bytes, limits: Limits) -> CleanPhoto:
-    """``shared.media.prepare``, or the end of this process."""
+    """``shared.media.prepare``, or the end of this process. Raises PhotoRefused."""
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # SIGPROF ends the process, whatever C code it is in
     try:
         return prepare(data, limits)
+    except MemoryError:
+        raise damaged() from None
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
