@@ -1,4 +1,5 @@
-"""A service's AsyncAPI 3 document: what it takes from which topic and what it issues, made by FastStream from the event models.
+"""A service's AsyncAPI 3 document: what it takes from which topic and what it issues, made by FastStream from the event
+models.
 
 The broker here is a description only; it is never connected. The real subscriber takes raw batches (`shared.consumer`).
 """

@@ -1,4 +1,5 @@
-"""Who is asking: short ES256 tokens (RFC 7519, RFC 7518 section 3.4), signed by intake, verified here by its JWKS (RFC 7517).
+"""Who is asking: short ES256 tokens (RFC 7519, RFC 7518 section 3.4), signed by intake, verified here by its JWKS (RFC
+7517).
 
 Only verification is shared. Signing, passwords and accounts are intake's alone (``services/intake/identity.py``).
 """

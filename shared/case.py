@@ -31,9 +31,9 @@ from shared.sop import MOVES, Move, Refusal, Role, Status, Transition, allowed, 
 class Case:
     """The state after the event with the highest ``seq``. ``status`` is None before the first.
 
-    ``report`` is None while a desk has not seen it (events can arrive out of order). ``clock_opened_at`` is when the time
-    that is running now began; ``due_at`` is known where an event carried it (the agency's follow-up). ``declines`` counts
-    declines since the complaint was last forwarded, resubmitted or reopened.
+    ``report`` is None while a desk has not seen it (events can arrive out of order). ``clock_opened_at`` is when the
+    time that is running now began; ``due_at`` is known where an event carried it (the agency's follow-up). ``declines``
+    counts declines since the complaint was last forwarded, resubmitted or reopened.
     """
 
     complaint_id: str = ""
@@ -122,7 +122,8 @@ class Case:
     def next(self, actor: Actor, at: datetime) -> dict[str, Any]:
         """The fields that every next event of this case has: its id and ``seq``, and who makes it when.
 
-        ``at`` is moved to the case's last event where a clock of another machine is ahead: time in a chain does not go back.
+        ``at`` is moved to the case's last event where a clock of another machine is ahead: time in a chain does not go
+        back.
         """
         seq = self.seq + 1
         return {

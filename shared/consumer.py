@@ -1,7 +1,8 @@
 """Taking events from the topics: at least once, in batches, a bad record put aside without holding up the rest.
 
-One FastStream batch subscriber per service. What is transient (database or broker away) waits and is tried again, and is never a
-dead letter; what cannot be used goes to ``<group>.dlq`` with its reason; the offsets are committed after both.
+One FastStream batch subscriber per service. What is transient (database or broker away) waits and is tried again, and
+is never a dead letter; what cannot be used goes to ``<group>.dlq`` with its reason; the offsets are committed after
+both.
 """
 
 import asyncio
@@ -110,7 +111,8 @@ class EventConsumer:
         return topic.removeprefix(self._settings.topic_prefix)
 
     async def _apply(self, events: Sequence[tuple[Event, ConsumerRecord]]) -> list[tuple[ConsumerRecord, str]]:
-        """Hand over the batch, or, if that fails for good, each event by itself; returns those that cannot be applied."""
+        """Hand over the batch, or, if that fails for good, each event by itself; returns those that cannot be
+        applied."""
         if not events:
             return []
         try:

@@ -1,4 +1,5 @@
-"""How every desk makes a move: read the case, decide, write to the journal; of two at once, one wins and the other is told."""
+"""How every desk makes a move: read the case, decide, write to the journal; of two at once, one wins and the other is
+told."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -48,7 +49,8 @@ async def carry_out(
     decide: Callable[[Case], E | Refusal],
     once: Idempotency | None,
 ) -> Moved:
-    """Make the move that ``decide`` decides. Raises the problem of its refusal with the fresh state, 404, or 409 to the slower of two."""
+    """Make the move that ``decide`` decides. Raises the problem of its refusal with the fresh state, 404, or 409 to the
+    slower of two."""
     telemetry.bind_complaint(complaint_id)
     document = await find(complaint_id)
     case = Case.of_document(document)

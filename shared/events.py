@@ -1,9 +1,9 @@
 """The event contract: one frozen model per topic, and the only place where events become Kafka records and back.
 
-Agency systems build on these models, so a change must be compatible: ``tests/contract/test_event_schemas.py`` compares the
-JSON Schemas with the golden files. CloudEvents 1.0 in Kafka binary mode (CloudEvents Kafka binding, section 3.2): attributes in
-``ce_*`` headers, plain JSON as the value, the complaint's id as the key. No event names a person: reporter and actor are
-opaque ids.
+Agency systems build on these models, so a change must be compatible: ``tests/contract/test_event_schemas.py`` compares
+the JSON Schemas with the golden files. CloudEvents 1.0 in Kafka binary mode (CloudEvents Kafka binding, section 3.2):
+attributes in ``ce_*`` headers, plain JSON as the value, the complaint's id as the key. No event names a person:
+reporter and actor are opaque ids.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,13 +35,15 @@ Moment = Annotated[AwareDatetime, AfterValidator(_whole_milliseconds)]
 
 
 class Model(BaseModel):
-    """A value of the contract. Unknown fields are ignored, so that a producer may add one without breaking its readers."""
+    """A value of the contract. Unknown fields are ignored, so that a producer may add one without breaking its
+    readers."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Photo(Model):
-    """A reference to a stored photo: ``id`` is the SHA-256 of its content in hex, ``held_by`` the service that serves it."""
+    """A reference to a stored photo: ``id`` is the SHA-256 of its content in hex, ``held_by`` the service that serves
+    it."""
 
     id: str = Field(pattern=r"^[0-9a-f]{64}$")
     held_by: Literal["intake", "opd"]

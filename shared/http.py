@@ -1,6 +1,7 @@
 """What the five HTTP APIs have in common: problems (RFC 9457), pages, Idempotency-Key, and who is asking.
 
-Every refusal is ``application/problem+json`` and says what to do; ``message`` is the Indonesian sentence for the citizen's screen.
+Every refusal is ``application/problem+json`` and says what to do; ``message`` is the Indonesian sentence for the
+citizen's screen.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """The journal: truth, lock, outbox and audit trail of a desk in one collection.
 
-Inserting an entry *is* the transition: its ``_id`` is the event's id, so of two writers of the same ``seq`` one loses, and
-nothing else needs to be atomic. Around it, in this order: insert, projection, answer to the caller, publish, mark. Requests
-that are under way at the same time share each of these (group commit). What a crash leaves between two of them, the relay
-does again; consumers take each event once.
+Inserting an entry *is* the transition: its ``_id`` is the event's id, so of two writers of the same ``seq`` one loses,
+and nothing else needs to be atomic. Around it, in this order: insert, projection, answer to the caller, publish, mark.
+Requests that are under way at the same time share each of these (group commit). What a crash leaves between two of
+them, the relay does again; consumers take each event once.
 """
 
 import asyncio
@@ -38,7 +38,8 @@ class Overloaded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A client's Idempotency-Key: ``key`` is made unique by account and route, ``request`` is the hash of what was asked."""
+    """A client's Idempotency-Key: ``key`` is made unique by account and route, ``request`` is the hash of what was
+    asked."""
 
     key: str
     request: str
@@ -52,7 +53,8 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one caller wants written. ``current`` is the document it decided by, per complaint (None: there was none)."""
+    """What one caller wants written. ``current`` is the document it decided by, per complaint (None: there was
+    none)."""
 
     event: Event
     idempotency: Idempotency | None = None
@@ -126,8 +128,9 @@ class Journal:
     ) -> Event:
         """Write one event and project it; returns it, or the earlier one that the same request under the same key made.
 
-        Raises `Taken` if its id exists, `KeyReused` if the key was used for another request, `Overloaded` if too many wait,
-        and what the database raises where the outcome is unknown: then the same request with the same key is safe.
+        Raises `Taken` if its id exists, `KeyReused` if the key was used for another request, `Overloaded` if too many
+        wait, and what the database raises where the outcome is unknown: then the same request with the same key is
+        safe.
         """
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
@@ -222,7 +225,8 @@ class Journal:
             await asyncio.sleep(self._relay_after.total_seconds() / 2)
 
     async def relay_once(self) -> int:
-        """Project and publish again what was left unmarked for `relay_after`; returns how many entries were published."""
+        """Project and publish again what was left unmarked for `relay_after`; returns how many entries were
+        published."""
         total = 0
         while events := await self._store.unpublished(now() - self._relay_after, self._batch):
             for projection in self._projections:

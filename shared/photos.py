@@ -1,4 +1,5 @@
-"""Photos over HTTP, the same in each service that takes them: upload as the request's body, check, keep, claim, serve."""
+"""Photos over HTTP, the same in each service that takes them: upload as the request's body, check, keep, claim,
+serve."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -57,7 +58,8 @@ class Photos:
         return self._reference(clean.content_hash, clean.original.width, clean.original.height)
 
     async def claim(self, ids: Sequence[str], owner: str) -> tuple[Photo, ...]:
-        """References to photos that ``owner`` has uploaded. Raises 422 with the field for an id that is not one of them."""
+        """References to photos that ``owner`` has uploaded. Raises 422 with the field for an id that is not one of
+        them."""
         known = await self.store.owned(ids, owner)
         for position, photo_id in enumerate(ids):
             if photo_id not in known:

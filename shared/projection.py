@@ -1,8 +1,8 @@
 """Projections: documents folded from events.
 
-A document is a function of the *set* of its complaint's events. It keeps them (``history``, sorted along the chain) and all
-its other fields are derived from them, so order and repetition cannot matter, and a rebuild from the topics gives the same
-document. ``revision`` is the number of events in it: the compare-and-set value of concurrent writers.
+A document is a function of the *set* of its complaint's events. It keeps them (``history``, sorted along the chain) and
+all its other fields are derived from them, so order and repetition cannot matter, and a rebuild from the topics gives
+the same document. ``revision`` is the number of events in it: the compare-and-set value of concurrent writers.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -43,13 +43,15 @@ def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: De
 
 
 class DocumentStore(Protocol):
-    """Where a projection's documents live. The contract suite in ``tests/contract`` says how an implementation behaves."""
+    """Where a projection's documents live. The contract suite in ``tests/contract`` says how an implementation
+    behaves."""
 
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         """The documents that exist among ``ids``."""
 
     async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
-        """Write each document if the stored one still has the given revision (0: there is none). False if one had moved on."""
+        """Write each document if the stored one still has the given revision (0: there is none). False if one had moved
+        on."""
 
 
 class Projection:
@@ -63,7 +65,8 @@ class Projection:
     async def apply(self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None) -> None:
         """Fold ``events`` into their documents, whoever else is writing them.
 
-        ``current`` gives documents that the caller has just read (None: known not to exist), which saves reading them again.
+        ``current`` gives documents that the caller has just read (None: known not to exist), which saves reading them
+        again.
         """
         pending: dict[str, list[ComplaintEvent]] = {}
         for event in events:

@@ -1,7 +1,7 @@
 """Brings records to Kafka: the journal's events, and dead letters.
 
-Plain ``acks="all"`` without the idempotent producer, which can stick after an expired batch (aiokafka issue 1017); consumers
-take each event once. Every wait is bounded, and after a failed send the producer is made anew.
+Plain ``acks="all"`` without the idempotent producer, which can stick after an expired batch (aiokafka issue 1017);
+consumers take each event once. Every wait is bounded, and after a failed send the producer is made anew.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """What every service is made of: connections, journal, consumer, periodic work, health, metrics and documents.
 
-A service's ``app.py`` says what is its own and calls `Service.app`. Nothing is connected before the application starts, and the
-application starts without its servers: ``/health/ready`` names what is missing until they are there.
+A service's ``app.py`` says what is its own and calls `Service.app`. Nothing is connected before the application starts,
+and the application starts without its servers: ``/health/ready`` names what is missing until they are there.
 """
 
 import asyncio
@@ -129,7 +129,7 @@ class Service:
                 if self._consumer:
                     await self._consumer.start()
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever is missing, it is named and tried again
                 log.warning("not ready yet", missing=self._missing, reason=repr(error))
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5)

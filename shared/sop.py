@@ -1,8 +1,8 @@
 """The city's complaint procedure (SOP) as one table.
 
-Everything that depends on the procedure is derived from ``MOVES`` and ``CLOCKS``: the moves a desk allows, the roles that may
-make them, the topics, the deadlines, the labels of metrics and the state diagram in the README. A change of the procedure is
-one row here and its row in ``tests/unit/test_sop.py``.
+Everything that depends on the procedure is derived from ``MOVES`` and ``CLOCKS``: the moves a desk allows, the roles
+that may make them, the topics, the deadlines, the labels of metrics and the state diagram in the README. A change of
+the procedure is one row here and its row in ``tests/unit/test_sop.py``.
 """
 
 from dataclasses import dataclass
@@ -82,8 +82,8 @@ class Refusal(StrEnum):
 class Move:
     """One row of the procedure.
 
-    ``sources`` is empty for the move that opens a complaint. ``step`` is the SOP's number, None for what the SOP does not
-    know. ``informs`` are the roles that get a notice besides the citizen.
+    ``sources`` is empty for the move that opens a complaint. ``step`` is the SOP's number, None for what the SOP does
+    not know. ``informs`` are the roles that get a notice besides the citizen.
     """
 
     transition: Transition
@@ -163,7 +163,8 @@ HOLDER: dict[Status, Desk | None] = _holders()
 
 
 class Clock(StrEnum):
-    """What the procedure gives a time for. The value is also the name of its deadline in ``shared.calendar.Deadlines``."""
+    """What the procedure gives a time for. The value is also the name of its deadline in
+    ``shared.calendar.Deadlines``."""
 
     RECEIPT = "receipt"
     FORWARD = "forward"
@@ -179,8 +180,8 @@ class Clock(StrEnum):
 class ClockRule:
     """A clock runs while the complaint is in one of ``statuses``; entering them from outside opens a new one.
 
-    ``step`` is the SOP's number. A clock that ``lapses`` is the citizen's own time: nobody is in breach when it ends, the
-    complaint is closed. The receipt's clock is met by a delivered notice instead of by a move (``met_by_receipt``).
+    ``step`` is the SOP's number. A clock that ``lapses`` is the citizen's own time: nobody is in breach when it ends,
+    the complaint is closed. The receipt's clock is met by a delivered notice instead of by a move (``met_by_receipt``).
     """
 
     clock: Clock
@@ -216,8 +217,8 @@ def check(
 ) -> Move | Refusal:
     """The row by which ``role`` may make this move now, or the reason why not.
 
-    ``status`` is None before a complaint exists. ``declines`` counts the agencies that have declined it since it was last
-    forwarded by an operator or reopened; ``binding`` says that the present assignment was made by the coordinator.
+    ``status`` is None before a complaint exists. ``declines`` counts the agencies that have declined it since it was
+    last forwarded by an operator or reopened; ``binding`` says that the present assignment was made by the coordinator.
     """
     move = MOVES[transition]
     if role not in move.roles:

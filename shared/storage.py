@@ -1,8 +1,8 @@
 """MongoDB behind the journal and the projections, and the connection that every service's ``store.py`` uses.
 
-Journal entries are written with ``w=majority, j=true``. Projections and marks are acknowledged without waiting for the disk:
-they come after their entries in the same log, so a crash that loses one of them leaves an unmarked entry, which the relay
-takes again.
+Journal entries are written with ``w=majority, j=true``. Projections and marks are acknowledged without waiting for the
+disk: they come after their entries in the same log, so a crash that loses one of them leaves an unmarked entry, which
+the relay takes again.
 """
 
 import base64
@@ -161,8 +161,8 @@ async def page(
 ) -> tuple[list[Document], str | None]:
     """One page of documents sorted by a field and ``_id``, and the cursor of the next page (None at the end).
 
-    ``sort`` is a field's name, with ``-`` before it for descending. Documents that lack the field are left out, so that the
-    cursor is always a pair of values. Raises `BadCursor`.
+    ``sort`` is a field's name, with ``-`` before it for descending. Documents that lack the field are left out, so that
+    the cursor is always a pair of values. Raises `BadCursor`.
     """
     name, step = (sort[1:], DESCENDING) if sort.startswith("-") else (sort, ASCENDING)
     beyond = "$lt" if step == DESCENDING else "$gt"

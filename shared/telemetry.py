@@ -1,6 +1,7 @@
 """Logs, metrics and trace context: the same in each service, and never a line of it in an endpoint or a handler.
 
-Metric names are ``lapor_<noun>_<unit>`` (Prometheus naming practice); labels come from tables in code, never from a request.
+Metric names are ``lapor_<noun>_<unit>`` (Prometheus naming practice); labels come from tables in code, never from a
+request.
 """
 
 import logging

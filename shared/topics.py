@@ -1,4 +1,5 @@
-"""The topics: which there are, how each is kept, and their creation. Brokers do not create topics by themselves here."""
+"""The topics: which there are, how each is kept, and their creation. Brokers do not create topics by themselves
+here."""
 
 from dataclasses import dataclass, field
 

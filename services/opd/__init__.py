@@ -1,1 +1,2 @@
-"""The agencies' desks: an agency (OPD) takes up what was assigned to it, tells how it goes, and completes or declines it."""
+"""The agencies' desks: an agency (OPD) takes up what was assigned to it, tells how it goes, and completes or declines
+it."""

@@ -26,7 +26,8 @@ _CITIZEN_SEES = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
 
 
 class WorkRow(BaseModel):
-    """One row of an agency's queue. ``due_at`` is when the follow-up is due (SOP step 4: 10 days from the assignment)."""
+    """One row of an agency's queue. ``due_at`` is when the follow-up is due (SOP step 4: 10 days from the
+    assignment)."""
 
     complaint_id: str
     number: str
@@ -55,7 +56,8 @@ class Note(BaseModel):
 
 
 class Work(WorkRow):
-    """A complaint as the agency that has it sees it. The reporter is not named here: the SOP gives the agency the report."""
+    """A complaint as the agency that has it sees it. The reporter is not named here: the SOP gives the agency the
+    report."""
 
     report: Report
     agency: Agency
