@@ -1,0 +1,137 @@
+"""Where cleaned photos are kept: GridFS, by content.
+
+A rendition's file is named by the SHA-256 of its bytes, and a photo by that of its original. So storing is idempotent
+without a lock: whoever stores the same content writes the same documents, and what is there already is right. The
+document in ``photos`` is written last and is what makes a photo exist; what a crash leaves before it is not seen, and
+completed when the photo is sent again. Next to ``shared.storage``, this is the only module outside of the services
+that knows MongoDB's syntax.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from motor.motor_asyncio import AsyncIOMotorGridFSBucket
+from pymongo import ASCENDING
+from pymongo.errors import AutoReconnect, BulkWriteError
+from pymongo.write_concern import WriteConcern
+
+from shared.events import now
+from shared.media import CONTENT_TYPE, CleanPhoto, Size
+from shared.projection import Document
+from shared.storage import Database, Documents
+
+_DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
+_CHUNK_BYTES = 255 * 1024  # GridFS's own default
+_DUPLICATE = 11000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPhoto:
+    """One size of a photo, to be sent on: ``length`` in bytes, ``chunks`` read from the database as they are
+    consumed."""
+
+    content_type: str
+    length: int
+    width: int
+    height: int
+    chunks: AsyncIterator[bytes]
+
+
+class PhotoStore:
+    """The photos of one service. An owner is whoever a photo was stored for; a photo may have several."""
+
+    def __init__(self, database: Database) -> None:
+        self._photos = database.get_collection("photos", write_concern=_DURABLE)
+        self._files = database.get_collection("photos.files", write_concern=_DURABLE)
+        self._chunks = database.get_collection("photos.chunks", write_concern=_DURABLE)
+        self._bucket = AsyncIOMotorGridFSBucket(database, "photos")
+
+    async def ensure_indexes(self) -> None:
+        """Create the index that GridFS reads by; repeating it does nothing."""
+        await self._chunks.create_index([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
+
+    async def put(self, photo: CleanPhoto, owner_id: str) -> None:
+        """Keep ``photo`` for ``owner_id``. Safe to repeat, and to do by several at once; durable when it returns."""
+        own = {"$addToSet": {"owners": owner_id}}
+        if (await self._photos.update_one({"_id": photo.content_hash}, own)).matched_count:
+            return
+        renditions, content = {}, {}
+        for size, rendition in (("original", photo.original), ("large", photo.large), ("small", photo.small)):
+            file_id = hashlib.sha256(rendition.data).hexdigest()
+            content[file_id] = rendition.data
+            renditions[size] = {
+                "file": file_id,
+                "length": len(rendition.data),
+                "width": rendition.width,
+                "height": rendition.height,
+            }
+        await _insert_missing(self._chunks, (chunk for file in content.items() for chunk in _chunks(*file)))
+        await _insert_missing(self._files, (_file(*file) for file in content.items()))
+        first = {"renditions": renditions, "content_type": CONTENT_TYPE, "stored_at": now()}
+        await self._photos.update_one({"_id": photo.content_hash}, own | {"$setOnInsert": first}, upsert=True)
+
+    async def get(self, content_hash: str, size: Size = "original") -> StoredPhoto | None:
+        """The photo in one size; None if there is none. Who may see it is for the caller to know."""
+        photo = await self._photos.find_one({"_id": content_hash}, {"content_type": 1, f"renditions.{size}": 1})
+        if photo is None:
+            return None
+        rendition = photo["renditions"][size]
+        return StoredPhoto(
+            content_type=photo["content_type"],
+            length=rendition["length"],
+            width=rendition["width"],
+            height=rendition["height"],
+            chunks=self._read(rendition["file"]),
+        )
+
+    async def _read(self, file_id: str) -> AsyncIterator[bytes]:
+        stream = await self._bucket.open_download_stream(file_id)
+        while chunk := await stream.readchunk():
+            yield chunk
+
+    async def owners(self, content_hash: str) -> tuple[str, ...]:
+        """Whoever the photo was stored for, in no particular order; empty if there is none."""
+        photo = await self._photos.find_one({"_id": content_hash}, {"owners": 1})
+        return tuple(photo["owners"]) if photo else ()
+
+    async def owned(self, content_hashes: Sequence[str], owner_id: str) -> dict[str, tuple[int, int]]:
+        """Those of the photos that were stored for ``owner_id``, with the width and height of the original in
+        pixels."""
+        found = self._photos.find(
+            {"_id": {"$in": list(content_hashes)}, "owners": owner_id},
+            {"renditions.original.width": 1, "renditions.original.height": 1},
+        )
+        return {
+            photo["_id"]: (photo["renditions"]["original"]["width"], photo["renditions"]["original"]["height"])
+            async for photo in found
+        }
+
+
+def _chunks(file_id: str, data: bytes) -> Iterable[Document]:
+    for n, start in enumerate(range(0, len(data), _CHUNK_BYTES)):
+        yield {"_id": f"{file_id}:{n}", "files_id": file_id, "n": n, "data": data[start : start + _CHUNK_BYTES]}
+
+
+def _file(file_id: str, data: bytes) -> Document:
+    """GridFS's description of a file (MongoDB GridFS specification, files collection document)."""
+    return {
+        "_id": file_id,
+        "length": len(data),
+        "chunkSize": _CHUNK_BYTES,
+        "uploadDate": now(),
+        "filename": f"{file_id}.jpg",
+        "metadata": {"contentType": CONTENT_TYPE},
+    }
+
+
+async def _insert_missing(collection: Documents, documents: Iterable[Document]) -> None:
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as failure:
+        details: Mapping[str, Any] = failure.details or {}
+        if details.get("writeConcernErrors"):
+            raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+        if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
+            raise
