@@ -4,6 +4,7 @@ No file here was taken by a camera. The same call gives the same bytes.
 """
 
 import io
+import random
 import struct
 import zlib
 from typing import Any
@@ -23,6 +24,12 @@ def picture(width: int = 640, height: int = 480, seed: int = 0) -> Image.Image:
     bands = Image.merge("RGB", (slope, Image.radial_gradient("L"), slope.transpose(Image.Transpose.ROTATE_90)))
     bands.paste((seed % 256, 200, 40), (20, 20, 90, 60))
     return bands.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def grainy(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture with grain: encoded, it is as large as a photo of that size."""
+    grain = Image.frombytes("L", (width, height), random.Random(seed).randbytes(width * height)).convert("RGB")
+    return Image.blend(picture(width, height, seed), grain, 0.15)
 
 
 def encoded(image: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
