@@ -25,7 +25,7 @@ class PhotoWorkers:
     """``prepare`` for coroutines: at most ``workers`` photos at a time, at most ``waiting`` more in line.
 
     A photo that takes more than ``cpu_seconds`` of CPU time or ``memory_bytes`` of address space is refused as
-    damaged.
+    damaged. The largest that the default limits admit (40 megapixels with transparency) take 1.5 s and 0.7 GB.
     """
 
     def __init__(
