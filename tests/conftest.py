@@ -1,0 +1,48 @@
+"""The servers that tests run against, and a name space of each test's own on them.
+
+Kafka and MongoDB are always real. Which ones: those that LAPOR_KAFKA_BOOTSTRAP and LAPOR_MONGO_URL name; containers if
+LAPOR_TEST_BACKEND=containers; otherwise the embedded ones, started once for the session on free ports.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from pymongo import AsyncMongoClient
+
+from deploy.local.servers import Servers, embedded_servers
+from deploy.local.settings import LocalSettings
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Kafka, MongoDB and an SMTP server, running."""
+    with contextlib.ExitStack() as stack:
+        addresses = {}
+        if os.environ.get("LAPOR_TEST_BACKEND") == "containers":
+            from tests import containers
+
+            addresses = stack.enter_context(containers.servers())
+        settings = LocalSettings(**addresses).on_free_ports()
+        yield stack.enter_context(embedded_servers(tmp_path_factory.mktemp("servers"), settings))
+
+
+@pytest.fixture
+async def namespace(servers: Servers) -> AsyncIterator[str]:
+    """A name for LAPOR_NAMESPACE that no other test uses; its databases, topics and groups are removed afterwards."""
+    name = f"t{secrets.token_hex(6)}"
+    yield name
+    async with AsyncMongoClient[dict[str, object]](servers.mongo_url) as client:
+        for database in await client.list_database_names():
+            if database.startswith(f"{name}_"):
+                await client.drop_database(database)
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka_bootstrap)
+    await admin.start()
+    try:
+        if topics := [topic for topic in await admin.list_topics() if topic.startswith((f"{name}.", f"{name}-"))]:
+            await admin.delete_topics(topics)
+    finally:
+        await admin.close()
