@@ -1,7 +1,7 @@
 """Writes the lock files: every package that pyproject.toml asks for, and theirs, at the versions installed here.
 
-Run as `make lock` after a package was added or upgraded in `.venv`. What runs in production is in requirements.lock; what
-the embedded servers and the tests need besides is in requirements-dev.lock.
+Run as `make lock` after a package was added or upgraded in `.venv`. What runs in production is in requirements.lock;
+what the embedded servers and the tests need besides is in requirements-dev.lock.
 """
 
 import importlib.metadata

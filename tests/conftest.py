@@ -21,12 +21,12 @@ from deploy.local.settings import LocalSettings
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Kafka, MongoDB and an SMTP server, running."""
     with contextlib.ExitStack() as stack:
-        addresses = {}
+        addresses: dict[str, str] = {}
         if os.environ.get("LAPOR_TEST_BACKEND") == "containers":
             from tests import containers
 
             addresses = stack.enter_context(containers.servers())
-        settings = LocalSettings(**addresses).on_free_ports()
+        settings = LocalSettings().model_copy(update=addresses).on_free_ports()
         yield stack.enter_context(embedded_servers(tmp_path_factory.mktemp("servers"), settings))
 
 

@@ -12,16 +12,20 @@ import sys
 import time
 
 MARK = "LAPOR_LAUNCHER_MARK"
-GRACE_SECONDS = 10.0
+STOPPED = b"stopped"  # what a launcher says that could stop its children itself
 
 
-def main(mark: str) -> None:
-    """Wait for the end of standard input, then end what is marked `mark`: SIGTERM first, SIGKILL after the grace."""
+def main(mark: str, grace_seconds: float) -> None:
+    """Wait for the end of standard input, then end what is marked `mark`: SIGTERM first, SIGKILL after the grace.
+
+    After STOPPED there is no grace: what is left then has outlived those who should have ended it.
+    """
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    deadline = time.monotonic() + GRACE_SECONDS
+    heard = b""
+    while said := os.read(sys.stdin.fileno(), 4096):
+        heard += said
+    deadline = time.monotonic() + (0 if heard == STOPPED else grace_seconds)
     told: set[int] = set()
     while pids := marked(mark):
         late = time.monotonic() > deadline
@@ -45,4 +49,4 @@ def marked(mark: str) -> set[int]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))

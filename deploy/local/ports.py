@@ -1,6 +1,8 @@
 """TCP ports on this machine: free ones, and a clear word about taken ones."""
 
+import contextlib
 import errno
+import random
 import socket
 
 import psutil
@@ -8,14 +10,19 @@ import psutil
 from deploy.local.errors import CannotRun, PortTaken
 
 LOOPBACK = "127.0.0.1"
+UNHURRIED = range(20_000, 32_000)  # below the ports that systems hand out to outgoing connections at any moment
 
 
-def free_port() -> int:
-    """A port that nobody listens on now. Bind it soon: nothing reserves it."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, all different. Bind them soon: nothing reserves them."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice(UNHURRIED)  # noqa: S311 - no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            if port not in found:
+                found.append(port)
+    return found
 
 
 def require_free(port: int, wanted_by: str, setting: str) -> None:

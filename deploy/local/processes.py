@@ -138,7 +138,9 @@ class Children:
     """All children of one launcher. Leaving the context stops them: the highest stage first, each stage at once.
     Should this very process be killed, its guard does it."""
 
-    def __init__(self, log_dir: Path) -> None:
+    def __init__(self, log_dir: Path, *, grace_seconds: float = 15.0) -> None:
+        """`grace_seconds`: how long the guard gives the children to end by themselves."""
+        self._grace_seconds = grace_seconds
         self.log_dir = log_dir
         self._mark = secrets.token_hex(16)
         self._by_name: dict[str, Child] = {}
@@ -148,17 +150,23 @@ class Children:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         # -I: the guard must come up whatever folder and PYTHON* variables the launcher was started with.
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", guard.__file__, self._mark], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-I", guard.__file__, self._mark, str(self._grace_seconds)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         self._waits_end.set()
+        said = None
         try:
             for stage in sorted({child.stage for child in self.all}, reverse=True):
                 self.stop(*(child for child in self.all if child.stage == stage))
+            said = guard.STOPPED
         finally:
-            self._guard.communicate()  # closes its pipe: it ends what a child of ours may have left, and then itself
+            self._guard.communicate(
+                said
+            )  # closes its pipe: it ends what a child of ours may have left, and then itself
 
     @property
     def all(self) -> list[Child]:

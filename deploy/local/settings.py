@@ -44,4 +44,5 @@ class LocalSettings(BaseSettings):
 
     def on_free_ports(self) -> Self:
         """The same with a free port wherever we bind one: for tests and demos, beside whatever else runs here."""
-        return self.model_copy(update={name: ports.free_port() for name in self.own_ports()})
+        own = self.own_ports()
+        return self.model_copy(update=dict(zip(own, ports.free_ports(len(own)), strict=True)))
