@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from shared.calendar import Deadlines
 from shared.events import (
     Actor,
     Agency,
@@ -108,6 +109,13 @@ class Case:
             case _:
                 pass
         return replace(self, **changes)
+
+    def due(self, deadlines: Deadlines) -> datetime | None:
+        """When the time that is running now ends: as an event said, or by the deadlines in force; None once closed."""
+        rule = clock_of(self.status) if self.status else None
+        if rule is None or self.clock_opened_at is None:
+            return None
+        return self.due_at or deadlines.due_at(rule.clock, self.clock_opened_at)
 
     def allowed(self, role: Role) -> list[Transition]:
         """The moves that ``role`` can make now."""

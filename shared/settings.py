@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.calendar import Deadlines
+
 
 class ServiceSettings(BaseSettings):
     """What every service is told. A service's own settings extend it and give ``port`` its default."""
@@ -27,6 +29,7 @@ class ServiceSettings(BaseSettings):
     journal_batch: int = Field(500, ge=1, description="entries of one group commit")
     relay_after_seconds: float = Field(5.0, gt=0, description="age from which the relay takes an unpublished entry")
     consumer_batch: int = Field(500, ge=1, description="records of one batch")
+    deadlines: Deadlines = Deadlines()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
 
     @property

@@ -1,1 +1,1 @@
-"""The citizens' desk: accounts and sign-in, reports with photo and place, and following a complaint."""
+"""The citizen's desk: sign-in, reports and photos, corrections, ratings, and following a complaint (SOP step 1)."""

@@ -1,0 +1,95 @@
+"""Staff and machine accounts, which are made by command and not over HTTP."""
+
+import asyncio
+from dataclasses import dataclass
+
+from services.intake.account_store import AccountStore
+from services.intake.identity import IdentityRefused, NewAccount, Passwords, check_password, normal_login
+from shared.projection import Document
+from shared.settings import ServiceSettings
+from shared.sop import Role
+from shared.storage import connect
+
+
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """One account to be made. ``agency`` is the code of an agency, for agency operators and only for them."""
+
+    login: str
+    role: Role
+    name: str
+    password: str
+    agency: str | None = None
+
+    def check(self) -> None:
+        """Raises IdentityRefused for what cannot be."""
+        if self.role is Role.CITIZEN:
+            raise IdentityRefused("role", "Citizens register by themselves.", "Warga mendaftar sendiri.")
+        if (self.role is Role.AGENCY_OPERATOR) != bool(self.agency):
+            raise IdentityRefused(
+                "agency",
+                "An agency operator has an agency's code, and nobody else has.",
+                "Kode OPD tidak sesuai peran.",
+            )
+        if not 8 <= len(self.password) <= 128:
+            raise IdentityRefused(
+                "password", "A password has 8 to 128 characters.", "Kata sandi 8 sampai 128 karakter."
+            )
+        check_password(self.password, self.login, self.name)
+
+
+async def add_staff(settings: ServiceSettings, *staff: Staff) -> int:
+    """Make the accounts that are missing and bring the others up to date; returns how many were made or changed.
+
+    Raises IdentityRefused before anything is changed."""
+    for one in staff:
+        one.check()
+    client = connect(settings.mongo_url)
+    try:
+        store = AccountStore(client[settings.database("intake")])
+        await store.ensure_indexes()
+        passwords = Passwords()
+        return sum(await asyncio.gather(*(_put(store, passwords, one) for one in staff)))
+    finally:
+        client.close()
+
+
+async def _put(store: AccountStore, passwords: Passwords, one: Staff) -> bool:
+    login = normal_login(one.login)
+    existing = await store.by_login(login)
+    if existing is None:
+        hashed = await passwords.hash(one.password)
+        account = NewAccount((login,), one.role, one.name, hashed, agency=one.agency)
+        await store.add(account.document())
+        return True
+    if existing["role"] == Role.CITIZEN.value:
+        raise IdentityRefused("login", f"{one.login} is a citizen's login.", "Login ini milik warga.")
+    wanted = {"role": one.role.value, "name": one.name, "agency": one.agency, "active": True}
+    same = all(existing[name] == value for name, value in wanted.items())
+    if same and await passwords.verify(existing["password_hash"], one.password):
+        return False
+    return await store.change(
+        existing["_id"], existing["version"], {**wanted, "password_hash": await passwords.hash(one.password)}
+    )
+
+
+async def list_staff(settings: ServiceSettings) -> list[Document]:
+    """All accounts that are not citizens'."""
+    client = connect(settings.mongo_url)
+    try:
+        return await AccountStore(client[settings.database("intake")]).staff()
+    finally:
+        client.close()
+
+
+async def disable_staff(settings: ServiceSettings, login: str) -> bool:
+    """End an account's sign-in; False if there is no such staff account. Tokens that were given end by themselves."""
+    client = connect(settings.mongo_url)
+    try:
+        store = AccountStore(client[settings.database("intake")])
+        account = await store.by_login(normal_login(login))
+        if account is None or account["role"] == Role.CITIZEN.value:
+            return False
+        return await store.change(account["_id"], account["version"], {"active": False})
+    finally:
+        client.close()

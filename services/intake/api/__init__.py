@@ -1,0 +1,1 @@
+"""Intake over HTTP: people (accounts), complaints, and what can be asked without signing in."""

@@ -1,0 +1,365 @@
+"""A citizen's complaints over HTTP: filing, reading, correcting, rating, reopening; photos; and the reporter's data for
+staff."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from services.intake import desk
+from services.intake.account_store import AccountStore
+from services.intake.keys import TrackingCodes
+from services.intake.number import new_number
+from services.intake.place import City, PlaceRefused
+from services.intake.store import AccessStore, ComplaintStore
+from services.intake.timeline import TimelineEntry, timeline
+from shared import telemetry
+from shared.access import may_see
+from shared.auth import Principal
+from shared.calendar import Deadlines
+from shared.case import Case
+from shared.desk import Moved, actor, carry_out
+from shared.events import Agency, Closed, Photo, Report, Submitted, new_id, now
+from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, invalid, not_found
+from shared.journal import Journal, Taken
+from shared.photos import Photos, Size, serve_photo
+from shared.projection import Document, history
+from shared.sop import HOLDER, Desk, Role, Status, Transition
+
+Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
+Operator = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)]
+
+
+class GivenPlace(BaseModel):
+    """A point inside the city (WGS 84, degrees), or an address, or both."""
+
+    longitude: float | None = Field(None, ge=-180, le=180, examples=[109.3425])
+    latitude: float | None = Field(None, ge=-90, le=90, examples=[-0.0263])
+    address: str | None = Field(None, max_length=300, examples=["Jalan Gajah Mada, dekat simpang Pahlawan"])
+    district: str | None = Field(None, max_length=50, examples=["Pontianak Selatan"])
+
+
+class GivenReport(BaseModel):
+    """What a citizen reports (SOP step 1)."""
+
+    title: str = Field(min_length=10, max_length=150, examples=["Jalan berlubang di Gajah Mada"])
+    description: str = Field(
+        min_length=20, max_length=5000, examples=["Lubang selebar satu meter, berbahaya malam hari."]
+    )
+    category: str = Field(max_length=40, examples=["roads"])
+    place: GivenPlace
+    seen_at: AwareDatetime = Field(description="when the problem was seen", examples=["2026-11-20T07:30:00+07:00"])
+    photos: list[str] = Field(min_length=1, max_length=5, description="ids of photos that you have uploaded")
+    visibility: Literal["public", "anonim", "rahasia"] = "public"
+
+
+class Filed(BaseModel):
+    """The receipt. The tracking code is shown here only; keep it to follow the complaint without signing in."""
+
+    complaint_id: str
+    number: str
+    tracking_code: str
+    status: Status
+    submitted_at: datetime
+    due_at: datetime | None = Field(description="when the central operator's analysis is due (SOP step 2)")
+
+
+class ComplaintRow(BaseModel):
+    """One row of a citizen's list. ``holder`` is the desk that has the complaint now; ``due_at`` when its step is
+    due."""
+
+    complaint_id: str
+    number: str
+    title: str
+    category: str
+    status: Status
+    seq: int
+    submitted_at: datetime
+    moved_at: datetime
+    holder: Desk | None
+    due_at: datetime | None
+    allowed: list[Transition] = Field(description="the moves that you can make now")
+
+
+class ComplaintPage(BaseModel):
+    items: list[ComplaintRow]
+    next: str | None
+
+
+class Complaint(ComplaintRow):
+    """A complaint as its reporter sees it."""
+
+    report: Report
+    agency: Agency | None
+    evidence: list[Photo] = Field(description="photos of the finished work, once the work is documented")
+    evidence_note: str | None
+
+
+class Timeline(BaseModel):
+    number: str
+    status: Status
+    holder: Desk | None
+    due_at: datetime | None
+    entries: list[TimelineEntry]
+
+
+class Reopen(BaseModel):
+    reason: str = Field(min_length=10, max_length=2000, examples=["Jalan berlubang lagi setelah hujan pertama."])
+
+
+class Rate(BaseModel):
+    rating: int = Field(ge=1, le=5)
+    comment: str | None = Field(None, max_length=2000)
+
+
+class Withdraw(BaseModel):
+    comment: str | None = Field(None, max_length=2000)
+
+
+class Reason(BaseModel):
+    reason: str = Field(min_length=10, max_length=500, examples=["Menanyakan patokan lokasi kepada pelapor."])
+
+
+class Reporter(BaseModel):
+    """The reporter's data that the SOP gives the operators (step 2, "reporter's data")."""
+
+    name: str
+    email: str | None
+    phone: str | None
+
+
+class Category(BaseModel):
+    code: str
+    name: str
+    name_en: str
+
+
+_SHOWS_EVIDENCE = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
+
+
+class Intake:
+    """What the routes work with."""
+
+    def __init__(
+        self,
+        complaints: ComplaintStore,
+        accounts: AccountStore,
+        accesses: AccessStore,
+        journal: Journal,
+        photos: Photos,
+        city: City,
+        categories_file: Path,
+        codes: TrackingCodes,
+        deadlines: Deadlines,
+    ) -> None:
+        self.complaints = complaints
+        self.accounts = accounts
+        self.accesses = accesses
+        self.journal = journal
+        self.photos = photos
+        self.city = city
+        self.categories = [Category(**entry) for entry in json.loads(categories_file.read_text(encoding="utf-8"))]
+        self.codes = codes
+        self.deadlines = deadlines
+        self._known = {category.code for category in self.categories}
+
+    async def report(self, given: GivenReport, principal: Principal) -> Report:
+        """The report that a citizen gave, checked: category, place, time, photos. Raises 422 naming the field."""
+        if given.category not in self._known:
+            raise invalid(
+                "body.category", "There is no such category; GET /v1/categories lists them.", "Kategori tidak dikenal."
+            )
+        moment = now()
+        if not moment - timedelta(days=366) <= given.seen_at <= moment + timedelta(minutes=5):
+            raise invalid(
+                "body.seen_at",
+                "It must lie in the past, at most a year ago.",
+                "Waktu kejadian harus dalam setahun terakhir.",
+            )
+        place = given.place
+        try:
+            where = self.city.place(place.longitude, place.latitude, place.address, place.district)
+        except PlaceRefused as refusal:
+            raise invalid(f"body.place.{refusal.field}", str(refusal), refusal.message_id) from None
+        return Report(
+            title=given.title.strip(),
+            description=given.description.strip(),
+            category=given.category,
+            place=where,
+            seen_at=given.seen_at,
+            photos=await self.photos.claim(given.photos, principal.id),
+            visibility=given.visibility,
+        )
+
+    async def own(self, complaint_id: str, principal: Principal) -> Document:
+        """A complaint of the caller's own. Raises 404."""
+        document = await self.complaints.find(complaint_id)
+        if document is None or document["reporter_id"] != principal.id or document["title"] is None:
+            raise not_found()
+        return document
+
+    async def close_lapsed(self) -> None:
+        """Periodic work: close what the citizen has left alone. Several processes may do it: the journal lets one."""
+        moment = now()
+        for document in await self.complaints.lapsed(moment):
+            decision = desk.lapse(Case.of_document(document), moment, self.deadlines)
+            if isinstance(decision, Closed):
+                try:
+                    await self.journal.append(decision, None, {document["_id"]: document})
+                except Taken:
+                    continue
+
+
+def router(intake: Intake) -> APIRouter:
+    """The routes about complaints."""
+    api = APIRouter(prefix="/v1", tags=["complaints"])
+
+    @api.get("/categories", summary="The categories of complaints")
+    async def categories() -> list[Category]:
+        return intake.categories
+
+    @api.post("/photos", summary="Upload a photo (the body is the file: JPEG, PNG or WebP)", status_code=201)
+    async def upload(request: Request, principal: Citizen) -> Photo:
+        return await intake.photos.receive(request, principal.id)
+
+    @api.post("/complaints", summary="File a complaint", status_code=201)
+    async def submit(body: GivenReport, principal: Citizen, once: Once) -> Filed:
+        report = await intake.report(body, principal)
+        while True:
+            event = desk.submit(new_id(), new_number(), actor(principal), now(), report)
+            try:
+                stored = await intake.journal.append(event, once, {event.complaint_id: None})
+            except Taken:
+                continue  # the number is another complaint's: draw again
+            break
+        assert isinstance(stored, Submitted)
+        telemetry.bind_complaint(stored.complaint_id)
+        return Filed(
+            complaint_id=stored.complaint_id,
+            number=stored.number,
+            tracking_code=intake.codes.code(stored.complaint_id),
+            status=Status.SUBMITTED,
+            submitted_at=stored.occurred_at,
+            due_at=Case.of([stored]).due(intake.deadlines),
+        )
+
+    @api.get("/complaints", summary="Your complaints, newest first")
+    async def mine(
+        principal: Citizen,
+        status: Status | None = None,
+        category: str | None = None,
+        limit: Limit = 20,
+        cursor: Cursor = None,
+    ) -> ComplaintPage:
+        found, following = await intake.complaints.of_reporter(principal.id, status, category, limit, cursor)
+        return ComplaintPage(items=[ComplaintRow(**_row(intake, d)) for d in found if d["title"]], next=following)
+
+    @api.get("/complaints/{complaint_id}", summary="One of your complaints")
+    async def show(complaint_id: str, principal: Citizen) -> Complaint:
+        document = await intake.own(complaint_id, principal)
+        case = Case.of_document(document)
+        told = case.status in _SHOWS_EVIDENCE
+        return Complaint(
+            **_row(intake, document),
+            report=case.report,
+            agency=case.agency,
+            evidence=list(case.evidence) if told else [],
+            evidence_note=case.evidence_note if told else None,
+        )
+
+    @api.get("/complaints/{complaint_id}/timeline", summary="What has happened to your complaint")
+    async def follow(complaint_id: str, principal: Citizen) -> Timeline:
+        return timeline_of(intake, await intake.own(complaint_id, principal))
+
+    @api.post("/complaints/{complaint_id}/resubmit", summary="Send the corrected report", status_code=201)
+    async def resubmit(complaint_id: str, body: GivenReport, principal: Citizen, once: Once) -> Moved:
+        report = await intake.report(body, principal)
+        return await move(
+            complaint_id, principal, lambda case: desk.resubmit(case, actor(principal), now(), report), once
+        )
+
+    @api.post("/complaints/{complaint_id}/reopen", summary="The answer does not do: say why", status_code=201)
+    async def reopen(complaint_id: str, body: Reopen, principal: Citizen, once: Once) -> Moved:
+        return await move(
+            complaint_id,
+            principal,
+            lambda case: desk.reopen(case, actor(principal), now(), body.reason, intake.deadlines),
+            once,
+        )
+
+    @api.post("/complaints/{complaint_id}/rate", summary="Rate the answer; this closes the complaint", status_code=201)
+    async def rate(complaint_id: str, body: Rate, principal: Citizen, once: Once) -> Moved:
+        return await move(
+            complaint_id,
+            principal,
+            lambda case: desk.rate(case, actor(principal), now(), body.rating, body.comment),
+            once,
+        )
+
+    @api.post("/complaints/{complaint_id}/withdraw", summary="Leave a returned complaint closed", status_code=201)
+    async def withdraw(complaint_id: str, body: Withdraw, principal: Citizen, once: Once) -> Moved:
+        return await move(
+            complaint_id, principal, lambda case: desk.withdraw(case, actor(principal), now(), body.comment), once
+        )
+
+    @api.get("/complaints/{complaint_id}/photos/{photo_id}", summary="A photo of the report", response_class=Response)
+    async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
+        case = Case.of_document(await intake.complaints.find(complaint_id))
+        if case.report is None or not may_see(case, principal) or photo_id not in {p.id for p in case.report.photos}:
+            raise not_found("photo")
+        return await serve_photo(intake.photos, photo_id, size)
+
+    @api.post(
+        "/complaints/{complaint_id}/reporter", summary="The reporter's data; the access is recorded", status_code=201
+    )
+    async def reporter(complaint_id: str, body: Reason, principal: Operator) -> Reporter:
+        case = Case.of_document(await intake.complaints.find(complaint_id))
+        if case.report is None or not may_see(case, principal):
+            raise not_found()
+        if case.report.visibility == "anonim":
+            detail = "The reporter asked for anonymity: nobody but the identity store knows who it is."
+            raise Problem(403, "reporter-anonymous", detail, "Pelapor meminta identitasnya dirahasiakan.")
+        account = await intake.accounts.find(case.reporter_id)
+        if account is None:
+            raise not_found("reporter")
+        await intake.accesses.record(
+            case.reporter_id, complaint_id, case.number, principal.id, principal.role, body.reason
+        )
+        return Reporter(name=account["name"], email=account["email"], phone=account["phone"])
+
+    async def move(complaint_id: str, principal: Principal, decide: Any, once: Once) -> Moved:
+        return await carry_out(
+            intake.journal, lambda key: intake.own(key, principal), complaint_id, principal, decide, once
+        )
+
+    return api
+
+
+def timeline_of(intake: Intake, document: Document, *, public: bool = False) -> Timeline:
+    """The time line of a complaint, and where it is now."""
+    case = Case.of_document(document)
+    assert case.status is not None
+    return Timeline(
+        number=case.number,
+        status=case.status,
+        holder=HOLDER[case.status],
+        due_at=case.due(intake.deadlines),
+        entries=timeline(history(document), public=public),
+    )
+
+
+def _row(intake: Intake, document: Document) -> dict[str, Any]:
+    case = Case.of_document(document)
+    assert case.status is not None
+    fields = ("number", "title", "category", "status", "submitted_at", "moved_at")
+    return {
+        "complaint_id": document["_id"],
+        **{name: document[name] for name in fields},
+        "seq": case.seq,
+        "holder": HOLDER[case.status],
+        "due_at": case.due(intake.deadlines),
+        "allowed": case.allowed(Role.CITIZEN),
+    }

@@ -1,0 +1,239 @@
+"""Accounts over HTTP: registering, signing in, one's own data, and the public keys of sign-in."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import structlog
+from fastapi import APIRouter, Header, Request
+from prometheus_client import Counter
+from pydantic import BaseModel, Field
+
+from services.intake.account_store import AccountStore, LoginTaken
+from services.intake.identity import (
+    IdentityRefused,
+    NewAccount,
+    Passwords,
+    check_password,
+    contact_of,
+    normal_email,
+    normal_login,
+    normal_phone,
+)
+from services.intake.keys import SigningKeys
+from services.intake.store import AccessStore
+from shared.auth import Principal
+from shared.http import Caller, Cursor, Limit, Problem, any_of, invalid, not_found
+from shared.journal import Idempotency, Journal, Taken
+from shared.projection import Document
+from shared.sop import Role
+
+log = structlog.get_logger()
+
+REGISTRATIONS = Counter("lapor_registrations_total", "Citizens that have registered.")
+SIGN_INS = Counter("lapor_sign_ins_total", "Attempts to sign in.", ["outcome"])
+SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
+
+Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
+Name = Annotated[str, Field(min_length=2, max_length=100, examples=["Siti Aminah"])]
+Language = Literal["id", "en"]
+
+
+class Register(BaseModel):
+    """A citizen registers with an e-mail address, a phone number, or both."""
+
+    name: Name
+    email: str | None = Field(None, max_length=254, examples=["siti@warga.example"])
+    phone: str | None = Field(None, max_length=30, examples=["0812-3456-7890"])
+    password: str = Field(min_length=8, max_length=128, examples=["sungai kapuas sore hari"])
+    language: Language = "id"
+
+
+class Registered(BaseModel):
+    citizen_id: str
+
+
+class SignIn(BaseModel):
+    login: str = Field(max_length=254, description="e-mail address, phone number or staff username")
+    password: str = Field(max_length=128)
+
+
+class Token(BaseModel):
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - RFC 6750's name of the scheme
+    expires_in: int = Field(description="seconds")
+
+
+class Me(BaseModel):
+    """One's own data, as the city holds them."""
+
+    id: str
+    role: Role
+    name: str
+    email: str | None
+    phone: str | None
+    language: Language
+    agency: str | None
+
+
+class ChangeMe(BaseModel):
+    """What is left out stays as it is."""
+
+    name: Name | None = None
+    email: str | None = Field(None, max_length=254)
+    phone: str | None = Field(None, max_length=30)
+    language: Language | None = None
+
+
+class Access(BaseModel):
+    """Somebody of the staff has looked up your data."""
+
+    at: datetime
+    number: str
+    complaint_id: str
+    role: Role
+    reason: str
+
+
+class AccessPage(BaseModel):
+    items: list[Access]
+    next: str | None
+
+
+def healing(accounts: AccountStore, journal: Journal) -> Callable[[], Awaitable[None]]:
+    """Periodic work: contacts that a crash kept from the journal are told after all."""
+
+    async def tell() -> None:
+        for account in await accounts.contacts_due():
+            await _tell_contact(accounts, journal, account)
+
+    return tell
+
+
+async def _tell_contact(accounts: AccountStore, journal: Journal, account: Document) -> None:
+    with suppress(Taken):  # told before; only the mark was missing
+        await journal.append(contact_of(account))
+    await accounts.contact_told(account["_id"], account["version"])
+
+
+def router(
+    accounts: AccountStore, accesses: AccessStore, journal: Journal, passwords: Passwords, keys: SigningKeys
+) -> APIRouter:
+    """The routes about people."""
+    api = APIRouter(tags=["people"])
+
+    @api.post("/v1/citizens", summary="Register", status_code=201)
+    async def register(
+        body: Register,
+        request: Request,
+        idempotency_key: Annotated[str | None, Header(min_length=8, max_length=200)] = None,
+    ) -> Registered:
+        email, phone = _contact(body.email, body.phone)
+        if email is None and phone is None:
+            raise invalid("body.email", "Give an e-mail address or a phone number.", "Isi surel atau nomor telepon.")
+        once = None
+        if idempotency_key:
+            once = Idempotency.of("anonymous", "POST /v1/citizens", idempotency_key, await request.body())
+        with _problems():
+            check_password(body.password, body.name, email, phone)
+        logins = tuple(login for login in (email, phone) if login)
+        hashed = await passwords.hash(body.password)
+        account = NewAccount(logins, Role.CITIZEN, body.name.strip(), hashed, email, phone, body.language)
+        try:
+            stored = await accounts.add(account.document(), once)
+        except LoginTaken:
+            raise _login_taken() from None
+        await _tell_contact(accounts, journal, stored)
+        REGISTRATIONS.inc()
+        return Registered(citizen_id=stored["_id"])
+
+    @api.post("/v1/tokens", summary="Sign in")
+    async def sign_in(body: SignIn) -> Token:
+        account = await accounts.by_login(normal_login(body.login))
+        usable = account if account and account["active"] else None
+        if not await passwords.verify(usable["password_hash"] if usable else None, body.password) or usable is None:
+            SIGN_INS.labels("refused").inc()
+            detail = "Login or password is wrong, or the account is closed."
+            raise Problem(401, "sign-in-refused", detail, "Nama pengguna atau kata sandi salah.")
+        if passwords.outdated(usable["password_hash"]):
+            await accounts.rehashed(usable["_id"], await passwords.hash(body.password))
+        SIGN_INS.labels("accepted").inc()
+        token, seconds = keys.token(Principal(usable["_id"], Role(usable["role"]), usable["agency"]))
+        return Token(access_token=token, expires_in=seconds)
+
+    @api.get("/.well-known/jwks.json", summary="The keys that tokens are verified by (RFC 7517)")
+    async def jwks() -> dict[str, list[dict[str, Any]]]:
+        return keys.jwks
+
+    @api.get("/v1/me", summary="Your own data")
+    async def me(principal: Caller) -> Me:
+        return _me(await _own(principal))
+
+    @api.patch("/v1/me", summary="Change your own data")
+    async def change_me(body: ChangeMe, principal: Citizen) -> Me:
+        account = await _own(principal)
+        email, phone = _contact(body.email, body.phone)
+        changes = {
+            "name": body.name.strip() if body.name else None,
+            "email": email,
+            "phone": phone,
+            "language": body.language,
+        }
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if not changes:
+            return _me(account)
+        after = {**account, **changes}
+        logins = [login for login in (after["email"], after["phone"]) if login]
+        try:
+            done = await accounts.change(
+                account["_id"], account["version"], {**changes, "logins": logins, "contact_due": True}
+            )
+        except LoginTaken:
+            raise _login_taken() from None
+        if not done:
+            raise Problem(409, "changed-meanwhile", "Your data were changed at the same time; read them and try again.")
+        changed = await _own(principal)
+        await _tell_contact(accounts, journal, changed)
+        return _me(changed)
+
+    @api.get("/v1/me/accesses", summary="Who of the staff has looked up your data, when and why")
+    async def my_accesses(principal: Citizen, limit: Limit = 20, cursor: Cursor = None) -> AccessPage:
+        found, following = await accesses.of_citizen(principal.id, limit, cursor)
+        return AccessPage(items=[Access.model_validate(access) for access in found], next=following)
+
+    async def _own(principal: Principal) -> Document:
+        account = await accounts.find(principal.id)
+        if account is None:
+            raise not_found("account")
+        return account
+
+    return api
+
+
+class _problems:  # noqa: N801 - reads as the word it is: with _problems():
+    """What is refused of an identity becomes a problem that names the field."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, IdentityRefused):
+            raise invalid(error.field, error.detail, error.message) from None
+
+
+def _contact(email: str | None, phone: str | None) -> tuple[str | None, str | None]:
+    with _problems():
+        return (normal_email(email) if email else None), (normal_phone(phone) if phone else None)
+
+
+def _login_taken() -> Problem:
+    return Problem(
+        409,
+        "login-taken",
+        "An account with this e-mail address or phone number exists: sign in, or use another.",
+        "Surel atau nomor telepon sudah terdaftar.",
+    )
+
+
+def _me(account: Document) -> Me:
+    return Me(id=account["_id"], **{name: account[name] for name in Me.model_fields if name != "id"})

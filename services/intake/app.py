@@ -1,0 +1,60 @@
+"""Puts the intake service together."""
+
+from datetime import timedelta
+
+import jwt
+from fastapi import FastAPI
+
+from services.intake.account_store import AccountStore
+from services.intake.api import complaints, people, tracking
+from services.intake.identity import Passwords
+from services.intake.keys import SigningKeys, TrackingCodes
+from services.intake.place import City
+from services.intake.projection import CONSUMES, ISSUES
+from services.intake.settings import Settings
+from services.intake.store import AccessStore, ComplaintStore
+from shared import telemetry
+from shared.photos import Photos
+from shared.service import Contract, Service
+
+
+def build(settings: Settings) -> FastAPI:
+    """The application; nothing is connected until it starts. Raises for a key, city or category file that is no use."""
+    service = Service("intake", settings, Contract(consumes=CONSUMES, issues=ISSUES))
+    keys = SigningKeys(settings.signing_key_file, settings.previous_key_file, timedelta(minutes=settings.token_minutes))
+    for key in keys.jwks["keys"]:
+        service.verifier.trust(jwt.PyJWK(key))
+    store = ComplaintStore(service.database, settings.deadlines)
+    accounts, accesses = AccountStore(service.database), AccessStore(service.database)
+    journal = service.journal([store.projection])
+    intake = complaints.Intake(
+        store,
+        accounts,
+        accesses,
+        journal,
+        Photos(service, "intake", settings.photos),
+        City.load(settings.city_file),
+        settings.categories_file,
+        TrackingCodes(settings.tracking_key_file),
+        settings.deadlines,
+    )
+    service.consume(store.projection.apply)
+    for step in (store.ensure_indexes, accounts.ensure_indexes, accesses.ensure_indexes):
+        service.before_start(step)
+
+    async def count() -> None:
+        for status, known in (await store.count_by_status()).items():
+            telemetry.CASES.labels(status).set(known)
+
+    service.every(timedelta(seconds=15), count)
+    service.every(timedelta(seconds=10), people.healing(accounts, journal))
+    service.every(timedelta(seconds=10), intake.close_lapsed)
+    return service.app(
+        "LAPOR! Pontianak: intake",
+        "Citizens, sign-in, reports and photos: SOP step 1, corrections, ratings and tracking.",
+        [
+            people.router(accounts, accesses, journal, Passwords(), keys),
+            complaints.router(intake),
+            tracking.router(intake),
+        ],
+    )

@@ -1,0 +1,38 @@
+"""The citizen's view of complaints: one document each, folded from all that happens to it."""
+
+from collections.abc import Sequence
+
+from shared.calendar import Deadlines
+from shared.case import Case
+from shared.events import CHAIN_TOPICS, CitizenContact, ComplaintEvent, NotificationDelivered, ProgressNoted
+from shared.projection import Derive, Document
+from shared.sop import Transition, clock_of
+
+TAKES = (*CHAIN_TOPICS, ProgressNoted.topic, NotificationDelivered.topic)
+_MOVES = (Transition.SUBMITTED, Transition.RESUBMITTED, Transition.REOPENED, Transition.CLOSED)
+ISSUES = (*(move.topic for move in _MOVES), CitizenContact.topic)
+CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
+
+
+def deriving(deadlines: Deadlines) -> Derive:
+    """The derivation of a document's fields under the deadlines in force.
+
+    ``lapses_at`` is when the citizen's own time ends and the complaint closes by itself; None while it is a desk's
+    turn.
+    """
+
+    def derive(events: Sequence[ComplaintEvent]) -> Document:
+        case = Case.of(events)
+        rule = clock_of(case.status) if case.status else None
+        return {
+            "number": case.number,
+            "reporter_id": case.reporter_id,
+            "status": case.status,
+            "category": case.report.category if case.report else None,
+            "title": case.report.title if case.report else None,
+            "submitted_at": case.submitted_at,
+            "moved_at": case.moved_at,
+            "lapses_at": case.due(deadlines) if rule and rule.lapses else None,
+        }
+
+    return derive

@@ -1,0 +1,24 @@
+"""Settings of the intake service. The key files have no default: they are secrets."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from services.intake.place import DEFAULT_CITY
+from shared.photos import PhotoSettings
+from shared.settings import ServiceSettings
+
+_DATA = Path(__file__).parent / "data"
+
+
+class Settings(ServiceSettings):
+    """What all services have, and the keys, the city and the categories."""
+
+    port: int = 8101
+    signing_key_file: Path = Field(description="PEM of the ES256 private key that signs tokens")
+    previous_key_file: Path | None = Field(None, description="PEM of the key before: still accepted, not signed with")
+    tracking_key_file: Path = Field(description="at least 32 random bytes, from which tracking codes are made")
+    token_minutes: int = Field(30, ge=1, le=24 * 60)
+    city_file: Path = DEFAULT_CITY
+    categories_file: Path = _DATA / "categories.json"
+    photos: PhotoSettings = PhotoSettings()
