@@ -18,7 +18,7 @@ import structlog
 
 from shared import telemetry
 from shared.events import ChainEvent, Event, now
-from shared.projection import Document, Projection
+from shared.projection import Document
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -87,6 +87,14 @@ class EventPublisher(Protocol):
         """Send each event; returns the ids of those that the broker has acknowledged. Does not raise."""
 
 
+class Projecting(Protocol):
+    """What takes the journal's events into documents: `shared.projection.Projection`, or a service's own way."""
+
+    async def apply(self, events: Sequence[Event], current: Mapping[str, Document | None] | None = None, /) -> None:
+        """Take in ``events``, any of which may come again; ``current`` gives documents that the caller has just
+        read."""
+
+
 class Journal:
     """A desk's journal at work: the writer (group commit), the publisher's queue, and the relay."""
 
@@ -94,7 +102,7 @@ class Journal:
         self,
         store: JournalStore,
         publisher: EventPublisher,
-        projections: Sequence[Projection],
+        projections: Sequence[Projecting],
         *,
         queue: int = 2000,
         batch: int = 500,

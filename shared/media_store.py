@@ -8,23 +8,20 @@ that knows MongoDB's syntax.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorGridFSBucket
 from pymongo import ASCENDING
-from pymongo.errors import AutoReconnect, BulkWriteError
 from pymongo.write_concern import WriteConcern
 
 from shared.events import now
 from shared.media import CONTENT_TYPE, CleanPhoto, Size
 from shared.projection import Document
-from shared.storage import Database, Documents
+from shared.storage import Database, insert_missing
 
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 _CHUNK_BYTES = 255 * 1024  # GridFS's own default
-_DUPLICATE = 11000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,13 @@ class PhotoStore:
         self._photos = database.get_collection("photos", write_concern=_DURABLE)
         self._files = database.get_collection("photos.files", write_concern=_DURABLE)
         self._chunks = database.get_collection("photos.chunks", write_concern=_DURABLE)
-        self._bucket = AsyncIOMotorGridFSBucket(database, "photos")
+        self._database = database
+
+    @cached_property
+    def _bucket(self) -> AsyncIOMotorGridFSBucket:
+        # At first use and not above: it ties the client to the event loop there is, and a service is put together
+        # before its own one runs.
+        return AsyncIOMotorGridFSBucket(self._database, "photos")
 
     async def ensure_indexes(self) -> None:
         """Create the index that GridFS reads by; repeating it does nothing."""
@@ -67,8 +70,8 @@ class PhotoStore:
                 "width": rendition.width,
                 "height": rendition.height,
             }
-        await _insert_missing(self._chunks, (chunk for file in content.items() for chunk in _chunks(*file)))
-        await _insert_missing(self._files, (_file(*file) for file in content.items()))
+        await insert_missing(self._chunks, (chunk for file in content.items() for chunk in _chunks(*file)))
+        await insert_missing(self._files, (_file(*file) for file in content.items()))
         first = {"renditions": renditions, "content_type": CONTENT_TYPE, "stored_at": now()}
         await self._photos.update_one({"_id": photo.content_hash}, own | {"$setOnInsert": first}, upsert=True)
 
@@ -124,14 +127,3 @@ def _file(file_id: str, data: bytes) -> Document:
         "filename": f"{file_id}.jpg",
         "metadata": {"contentType": CONTENT_TYPE},
     }
-
-
-async def _insert_missing(collection: Documents, documents: Iterable[Document]) -> None:
-    try:
-        await collection.insert_many(documents, ordered=False)
-    except BulkWriteError as failure:
-        details: Mapping[str, Any] = failure.details or {}
-        if details.get("writeConcernErrors"):
-            raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
-        if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
-            raise

@@ -20,8 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shared import asyncapi, http, telemetry
 from shared.auth import Verifier
 from shared.consumer import EventConsumer, Handle
-from shared.journal import Journal
-from shared.projection import Projection
+from shared.journal import Journal, Projecting
 from shared.publisher import Publisher
 from shared.settings import ServiceSettings
 from shared.storage import Database, MongoJournal, connect
@@ -59,7 +58,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._missing = "start-up"
 
-    def journal(self, projections: Sequence[Projection]) -> Journal:
+    def journal(self, projections: Sequence[Projecting]) -> Journal:
         """This service's journal, which keeps ``projections`` up to date with what it writes."""
         self._journal = Journal(
             self._journal_store,

@@ -8,7 +8,7 @@ the relay takes again.
 import base64
 import binascii
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "MongoDocuments",
     "MongoJournal",
     "connect",
+    "insert_missing",
     "page",
 ]
 
@@ -150,6 +151,23 @@ class MongoDocuments:
                 raise
             return False
         return result.matched_count + result.inserted_count == len(writes)
+
+
+async def insert_missing(collection: Documents, documents: Iterable[Document]) -> list[Document]:
+    """Insert the documents whose keys are not there yet, durably by the collection's write concern; returns those."""
+    wanted = list(documents)
+    try:
+        if wanted:
+            await collection.insert_many(wanted, ordered=False)
+    except BulkWriteError as failure:
+        details: Mapping[str, Any] = failure.details or {}
+        if details.get("writeConcernErrors"):
+            raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+        if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
+            raise
+        there = {error["index"] for error in details["writeErrors"]}
+        return [document for index, document in enumerate(wanted) if index not in there]
+    return wanted
 
 
 class BadCursor(ValueError):
