@@ -123,6 +123,8 @@ class Journal:
 
     async def stop(self) -> None:
         """Write and publish what is under way, then end. New entries must not come any more."""
+        if not self._tasks:
+            return
         writer, sender, relay = self._tasks
         relay.cancel()
         for queue, task in ((self._waiting, writer), (self._unsent, sender)):

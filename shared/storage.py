@@ -5,6 +5,7 @@ disk: they come after their entries in the same log, so a crash that loses one o
 the relay takes again.
 """
 
+import asyncio
 import base64
 import binascii
 import json
@@ -51,7 +52,7 @@ _DUPLICATE = 11000
 
 def connect(url: str) -> AsyncIOMotorClient[Document]:
     """A client whose waits are bounded; nothing is connected until it is first used. Datetimes come back aware."""
-    return AsyncIOMotorClient(
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
         url,
         tz_aware=True,
         w="majority",
@@ -62,6 +63,9 @@ def connect(url: str) -> AsyncIOMotorClient[Document]:
         maxPoolSize=50,
         appname="lapor",
     )
+    # Applications are built before the loop that serves them runs; this is the way motor's own guide gives for that.
+    client.get_io_loop = asyncio.get_running_loop  # type: ignore[method-assign]  # an attribute on purpose
+    return client
 
 
 class MongoJournal:
