@@ -59,7 +59,7 @@ def _addresses(system: "System") -> Table:
         table.add_column(heading, no_wrap=True)
     memory = {name: f"{held >> 20} MiB" for name, held in system.memory().items()}
     for name, url in system.urls.items():
-        table.add_row(name, url, "/docs", "/asyncapi.json", "/metrics", memory[name])
+        table.add_row(name, url, "/docs", "/asyncapi.json", "/metrics", memory.get(name, ""))
     servers = system.servers
     table.add_row("kafka", servers.kafka_bootstrap, "", "", "", memory.get("kafka", ""))
     table.add_row("mongodb", servers.mongo_url, "", "", "", memory.get("mongod", ""))

@@ -121,7 +121,7 @@ def running_system(
         secrets = credentials.load_or_make(folder)
         say("Starting the servers: Kafka, MongoDB, SMTP")
         servers = start_servers(children, folder, chosen)
-        urls = {name: f"http://{ports.LOOPBACK}:{getattr(chosen, f'{name}_port')}" for name in SERVICES}
+        urls = {name: f"http://{ports.LOOPBACK}:{chosen.port_of(name)}" for name in SERVICES}
         common = {
             "LAPOR_NAMESPACE": chosen.namespace,
             "LAPOR_KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
@@ -146,9 +146,8 @@ def running_system(
         say(f"Starting the services: {', '.join(SERVICES)}")
         system = System(children, servers, secrets, urls, say)
         for name in SERVICES:
-            port = {"LAPOR_PORT": str(getattr(chosen, f"{name}_port"))}
-            command = [sys.executable, "-m", f"services.{name}"]
-            children.start(name, command, {**common, **own.get(name, {}), **port}, stage=1)
+            environment = {**common, **own.get(name, {}), "LAPOR_PORT": str(chosen.port_of(name))}
+            children.start(name, [sys.executable, "-m", f"services.{name}"], environment, stage=1)
         system.wait_ready(*SERVICES)
         yield system
 

@@ -31,6 +31,11 @@ class LocalSettings(BaseSettings):
     notify_port: int = 8104
     sla_port: int = 8105
 
+    def port_of(self, service: str) -> int:
+        """The HTTP port of a service."""
+        port: int = getattr(self, f"{service}_port")
+        return port
+
     def own_ports(self) -> dict[str, str]:
         """The ports that we bind ourselves: the setting's name -> what it is for."""
         own = {f"{name}_port": f"the service {name}" for name in SERVICES}
