@@ -10,6 +10,7 @@ that knows MongoDB's syntax.
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from motor.motor_asyncio import AsyncIOMotorGridFSBucket
 from pymongo import ASCENDING

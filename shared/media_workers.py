@@ -49,7 +49,9 @@ class PhotoWorkers:
         self.waiting = 0
 
     async def start(self) -> None:
-        """Start the processes, so that the first photo does not wait for them."""
+        """Start the processes, so that the first photo does not wait for them. Repeating it does nothing."""
+        if self._running:
+            return
         loop = asyncio.get_running_loop()
         executors = [self._new_executor() for _ in range(self._workers)]
         await asyncio.gather(*(loop.run_in_executor(executor, os.getpid) for executor in executors))
@@ -58,7 +60,9 @@ class PhotoWorkers:
         self._running = True
 
     async def stop(self) -> None:
-        """Let the photos that were accepted finish, then end the processes."""
+        """Let the photos that were accepted finish, then end the processes, if they were started."""
+        if not self._running:
+            return
         self._running = False
         for _ in range(self._workers):
             executor = await self._idle.get()
