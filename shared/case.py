@@ -34,7 +34,8 @@ class Case:
 
     ``report`` is None while a desk has not seen it (events can arrive out of order). ``clock_opened_at`` is when the
     time that is running now began; ``due_at`` is known where an event carried it (the agency's follow-up). ``declines``
-    counts declines since the complaint was last forwarded, resubmitted or reopened.
+    counts declines since the complaint was last forwarded, resubmitted or reopened, and ``declined_by`` are the codes of
+    the agencies that made them.
     """
 
     complaint_id: str = ""
@@ -50,6 +51,7 @@ class Case:
     unit: str | None = None
     binding: bool = False
     declines: int = 0
+    declined_by: tuple[str, ...] = ()
     due_at: datetime | None = None
     evidence: tuple[Photo, ...] = ()
     evidence_note: str = ""
@@ -85,9 +87,9 @@ class Case:
             case Submitted():
                 changes |= {"report": event.report, "submitted_at": event.occurred_at}
             case Resubmitted():
-                changes |= {"report": event.report, "declines": 0}
+                changes |= {"report": event.report, "declines": 0, "declined_by": ()}
             case Forwarded() | Reopened():
-                changes |= {"agency": None, "unit": None, "declines": 0}
+                changes |= {"agency": None, "unit": None, "declines": 0, "declined_by": ()}
             case Assigned():
                 changes |= {
                     "agency": event.agency,
@@ -97,7 +99,8 @@ class Case:
                     "unit": None,
                 }
             case Declined():
-                changes |= {"agency": None, "declines": self.declines + 1}
+                declined_by = (*self.declined_by, event.agency.code)
+                changes |= {"agency": None, "declines": self.declines + 1, "declined_by": declined_by}
             case Started():
                 changes |= {"agency": event.agency, "unit": event.unit}
             case Completed():
