@@ -1,5 +1,10 @@
-"""Settings that all services share, read from the environment (prefix ``LAPOR_``). No secret has a default."""
+"""Settings that all services share, read from the environment (prefix ``LAPOR_``). No secret has a default.
 
+Where secrets come as mounted files (containers), ``LAPOR_SECRETS_DIR`` is their folder: the file
+``lapor_notify_password`` in it stands for the variable of that name, which goes before it where it is set.
+"""
+
+import os
 from typing import Literal
 
 from pydantic import Field
@@ -11,7 +16,12 @@ from shared.calendar import Deadlines
 class ServiceSettings(BaseSettings):
     """What every service is told. A service's own settings extend it and give ``port`` its default."""
 
-    model_config = SettingsConfigDict(env_prefix="LAPOR_", env_nested_delimiter="__", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="LAPOR_",
+        env_nested_delimiter="__",
+        extra="ignore",
+        secrets_dir=os.environ.get("LAPOR_SECRETS_DIR"),
+    )
 
     namespace: str = Field(
         "lapor", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="prefix of topics, groups and databases"
