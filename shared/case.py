@@ -34,8 +34,8 @@ class Case:
 
     ``report`` is None while a desk has not seen it (events can arrive out of order). ``clock_opened_at`` is when the
     time that is running now began; ``due_at`` is known where an event carried it (the agency's follow-up). ``declines``
-    counts declines since the complaint was last forwarded, resubmitted or reopened, and ``declined_by`` are the codes of
-    the agencies that made them.
+    counts declines since the complaint was last forwarded, resubmitted or reopened, and ``declined_by`` are the
+    codes of the agencies that made them.
     """
 
     complaint_id: str = ""
