@@ -18,6 +18,11 @@ _HOLDS = {
 """The statuses in which an operator's desk holds the case (``shared.sop``: whose moves start there)."""
 
 
+def holding(role: Role) -> frozenset[Status]:
+    """The statuses in which an operator's own desk holds a case."""
+    return _HOLDS.get(role, frozenset())
+
+
 def may_see(case: Case, principal: Principal) -> bool:
     """Whether the caller may see this case. What he may not see must look as if it did not exist."""
     match principal.role:
@@ -30,6 +35,6 @@ def may_see(case: Case, principal: Principal) -> bool:
             return own and case.status in _WITH_AGENCY
         case Role.CENTRAL_OPERATOR | Role.REGIONAL_OPERATOR:
             confidential = case.report is None or case.report.visibility == "rahasia"
-            return not confidential or case.status in _HOLDS[principal.role]
+            return not confidential or case.status in holding(principal.role)
         case _:
             return False

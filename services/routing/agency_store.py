@@ -1,0 +1,40 @@
+"""The collection ``agencies``: some dozens of documents, read as a whole."""
+
+from typing import Literal
+
+from shared.events import now
+from shared.projection import Document
+from shared.storage import ASCENDING, Database, IndexModel
+
+
+class AgencyStore:
+    """The agency directory."""
+
+    def __init__(self, database: Database) -> None:
+        self._agencies = database["agencies"]
+
+    async def ensure_indexes(self) -> None:
+        """Which agencies serve a category."""
+        await self._agencies.create_indexes([IndexModel([("categories", ASCENDING), ("active", ASCENDING)])])
+
+    async def find(self, code: str) -> Document | None:
+        """One agency."""
+        return await self._agencies.find_one({"_id": code})
+
+    async def all(self, *, active_only: bool = True) -> list[Document]:
+        """The agencies by code."""
+        cursor = self._agencies.find({"active": True} if active_only else {}).sort("_id", ASCENDING)
+        return [agency async for agency in cursor]
+
+    async def for_category(self, category: str) -> list[Document]:
+        """The active agencies that serve a category of complaints."""
+        cursor = self._agencies.find({"categories": category, "active": True}).sort("_id", ASCENDING)
+        return [agency async for agency in cursor]
+
+    async def put(self, agency: Document) -> Literal["added", "changed", "unchanged"]:
+        """Store an agency under its code and say what that did."""
+        before = await self._agencies.find_one({"_id": agency["_id"]})
+        if before and all(before.get(name) == value for name, value in agency.items()):
+            return "unchanged"
+        await self._agencies.replace_one({"_id": agency["_id"]}, {**agency, "updated_at": now()}, upsert=True)
+        return "changed" if before else "added"

@@ -1,0 +1,84 @@
+"""The operators' and the coordinator's view of all cases: one document each, folded from all that happens to it."""
+
+from collections.abc import Sequence
+
+from shared.calendar import Deadlines
+from shared.case import Case
+from shared.events import (
+    CHAIN_TOPICS,
+    Assigned,
+    ComplaintEvent,
+    Declined,
+    Documented,
+    ProgressNoted,
+    SlaBreached,
+    SlaWarned,
+    SlaWithdrawn,
+)
+from shared.projection import Derive, Document
+from shared.sop import DECLINES_BEFORE_COORDINATOR, Role, Status, Transition
+
+_ALARMS = (SlaWarned, SlaBreached, SlaWithdrawn)
+TAKES = (*CHAIN_TOPICS, ProgressNoted.topic, *(alarm.topic for alarm in _ALARMS))
+ISSUES = tuple(
+    move.topic
+    for move in (
+        Transition.FORWARDED,
+        Transition.RETURNED,
+        Transition.ASSIGNED,
+        Transition.REWORK_REQUESTED,
+        Transition.DOCUMENTED,
+    )
+)
+CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
+
+
+def desk_of(case: Case) -> Role | None:
+    """Whose queue a case is in at this service; None while it is elsewhere."""
+    match case.status:
+        case Status.SUBMITTED:
+            return Role.CENTRAL_OPERATOR
+        case Status.FORWARDED if case.declines >= DECLINES_BEFORE_COORDINATOR:
+            return Role.COORDINATOR
+        case Status.FORWARDED | Status.COMPLETED:
+            return Role.REGIONAL_OPERATOR
+        case _:
+            return None
+
+
+def deriving(deadlines: Deadlines) -> Derive:
+    """The derivation of a document's fields under the deadlines in force.
+
+    ``informed`` says when the coordinator was told of the case, and of what (SOP steps 3 and 5). ``alarm`` is the last
+    word of the SLA service on the clock that runs now. ``declined_by`` are the agencies that have declined since the
+    regional operator got the case."""
+
+    def derive(events: Sequence[ComplaintEvent]) -> Document:
+        case = Case.of(events)
+        report = case.report
+        alarms = [e for e in events if isinstance(e, _ALARMS) and e.opened_at == case.clock_opened_at]
+        declines = [e.agency.code for e in events if isinstance(e, Declined)]
+        return {
+            "number": case.number,
+            "status": case.status,
+            "desk": desk_of(case),
+            "category": report.category if report else None,
+            "district": report.place.district if report else None,
+            "title": report.title if report else None,
+            "description": report.description if report else None,
+            "visibility": report.visibility if report else None,
+            "agency": case.agency.code if case.agency else None,
+            "submitted_at": case.submitted_at,
+            "moved_at": case.moved_at,
+            "due_at": case.due(deadlines),
+            "declined_by": declines[len(declines) - case.declines :],
+            "alarm": alarms[-1].topic if alarms else None,
+            "informed": [
+                {"at": e.occurred_at, "event": e.topic, "seq": e.seq}
+                for e in events
+                if isinstance(e, Assigned | Documented)
+            ],
+            "informed_at": max((e.occurred_at for e in events if isinstance(e, Assigned | Documented)), default=None),
+        }
+
+    return derive
