@@ -28,9 +28,11 @@ class Account:
 
 @dataclass(frozen=True)
 class Credentials:
-    """`signing_key` is the PEM file of intake's ES256 key; by the machine account `notify`, notify asks intake."""
+    """`signing_key` is the PEM file of intake's ES256 key, `tracking_key` the file that its tracking codes are made
+    from; by the machine account `notify`, notify asks intake."""
 
     signing_key: Path
+    tracking_key: Path
     notify: Account
     staff: tuple[Account, ...]
 
@@ -40,8 +42,8 @@ STAFF = (
     ("pusat@lapor.localhost", "Operator Admin Pengaduan Pusat", "central_operator", None),
     ("daerah@lapor.localhost", "Operator Admin Pengaduan Daerah", "regional_operator", None),
     ("koordinator@lapor.localhost", "Koordinator Pengaduan Masyarakat", "coordinator", None),
-    ("pupr@lapor.localhost", "Pejabat Penghubung Dinas PUPR", "agency_operator", "pupr"),
-    ("dlh@lapor.localhost", "Pejabat Penghubung Dinas Lingkungan Hidup", "agency_operator", "dlh"),
+    ("pupr@lapor.localhost", "Pejabat Penghubung Dinas PUPR", "agency_operator", "DPUPR"),
+    ("dlh@lapor.localhost", "Pejabat Penghubung Dinas Lingkungan Hidup", "agency_operator", "DLH"),
     ("admin@lapor.localhost", "Administrator", "admin", None),
 )
 
@@ -73,7 +75,10 @@ def load_or_make(folder: Path) -> Credentials:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
         )
-    return Credentials(signing_key, notify, tuple(staff))
+    tracking_key = folder / "tracking-key"
+    if not tracking_key.exists():
+        _write(tracking_key, secrets.token_bytes(32))
+    return Credentials(signing_key, tracking_key, notify, tuple(staff))
 
 
 def _write(path: Path, content: bytes) -> None:

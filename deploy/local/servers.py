@@ -10,6 +10,8 @@ from deploy.local.folder import data_folder
 from deploy.local.processes import Child, Children
 from deploy.local.settings import LocalSettings
 
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -22,20 +24,20 @@ class Servers:
     mail_dir: Path | None
 
 
-def start_servers(children: Children, data_dir: Path, settings: LocalSettings) -> Servers:
+def start_servers(children: Children, data_dir: Path, settings: LocalSettings, say: Say = print) -> Servers:
     """Start, in parallel, the servers for which `settings` has no address; wait until they serve. Raises CannotRun."""
     broker = kafka.Broker(data_dir / "kafka", settings.kafka_port, settings.kafka_controller_port)
     member = mongod.Mongod(data_dir / "mongod", settings.mongo_port, settings.mongo_cache_gb)
     mail_dir = data_dir / "mail"
-    jobs: dict[str, Callable[[], Child]] = {}
+    jobs: list[Callable[[], Child]] = []
     if not settings.kafka_bootstrap:
-        jobs |= {"kafka_port": lambda: kafka.start(children, broker)}
+        jobs.append(lambda: kafka.start(children, broker, say))
     if not settings.mongo_url:
-        jobs |= {"mongo_port": lambda: mongod.start(children, member)}
+        jobs.append(lambda: mongod.start(children, member))
     if not settings.smtp_host:
-        jobs |= {"smtp_port": lambda: smtp.start(children, settings.smtp_port, mail_dir)}
+        jobs.append(lambda: smtp.start(children, settings.smtp_port, mail_dir))
     if jobs:
-        children.together(*jobs.values())
+        children.together(*jobs)
     return Servers(
         kafka_bootstrap=settings.kafka_bootstrap or broker.bootstrap,
         mongo_url=settings.mongo_url or member.url,
