@@ -1,0 +1,137 @@
+"""The clocks of one complaint: when each was started, is due and was stopped, by when things happened and not by when
+they became known. Pure: the same set of events gives the same clocks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from shared.calendar import Deadlines, warn_at
+from shared.events import Agency, ChainEvent, ComplaintEvent, NotificationDelivered
+from shared.sop import CLOCKS, MOVES, Clock, ClockRule, Role, Status
+
+FIRST_SEQ = 1
+
+
+class State(StrEnum):
+    """How a clock stands at a moment. ``RUNNING``, ``WARNED`` and ``OVERDUE`` are those that still run."""
+
+    RUNNING = "running"
+    WARNED = "warned"
+    OVERDUE = "overdue"
+    IN_TIME = "in_time"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a clock, started by the event at ``seq``.
+
+    ``status`` is the last status that the clock ran in; ``agency`` is set where an agency is answerable. While it runs,
+    ``stopped_at`` and ``stopped_by`` (an event's id) are None.
+    """
+
+    clock: Clock
+    seq: int
+    status: Status
+    agency: Agency | None
+    opened_at: datetime
+    warn_at: datetime
+    due_at: datetime
+    stopped_at: datetime | None = None
+    stopped_by: str | None = None
+
+    @property
+    def rule(self) -> ClockRule:
+        """The clock's row in the procedure."""
+        return CLOCKS[self.clock]
+
+    @property
+    def open(self) -> bool:
+        """It runs, as far as is known."""
+        return self.stopped_at is None
+
+    @property
+    def late(self) -> bool:
+        """It was stopped after it was due."""
+        return not self.open and self.state(self.due_at) is State.LATE
+
+    def state(self, at: datetime) -> State:
+        """How it stands at ``at``."""
+        return state(self.warn_at, self.due_at, self.stopped_at, at)
+
+
+def state(warn_at: datetime, due_at: datetime, stopped_at: datetime | None, at: datetime) -> State:
+    """How a clock stands at ``at``. What is done at the very moment it is due is in time."""
+    if stopped_at is not None:
+        return State.LATE if stopped_at > due_at else State.IN_TIME
+    if at > due_at:
+        return State.OVERDUE
+    return State.WARNED if at > warn_at else State.RUNNING
+
+
+def is_receipt(event: ComplaintEvent) -> bool:
+    """The notice that reached the citizen about having been received (SOP step 1)."""
+    return isinstance(event, NotificationDelivered) and event.about == ChainEvent.chain_id(
+        event.complaint_id, FIRST_SEQ
+    )
+
+
+def complete(events: Sequence[ComplaintEvent]) -> bool:
+    """No event is missing between those that are known."""
+    known = {event.seq for event in events if isinstance(event, ChainEvent)}
+    return len(known) == max(known, default=0)
+
+
+def runs(events: Sequence[ComplaintEvent], deadlines: Deadlines) -> list[Run]:
+    """All clocks of a complaint, oldest first; ``events`` are sorted along the chain.
+
+    Where an event carries a due date (the agency's follow-up), the one that the agency was told counts. Where events
+    are missing, a step ends with the next event that is known, which is at the latest when it ended.
+    """
+    found: list[Run] = []
+    for event in events:
+        if not isinstance(event, ChainEvent):
+            continue
+        status = MOVES[event.transition].target
+        found = [_moved(run, event, status) for run in found]
+        running = {run.clock for run in found if run.open}
+        found += [
+            _started(rule, event, status, deadlines)
+            for rule in CLOCKS.values()
+            if status in rule.statuses and rule.clock not in running
+        ]
+    receipt = min(((e.occurred_at, e.id) for e in events if is_receipt(e)), default=None)
+    return [_received(run, receipt) if run.rule.met_by_receipt and receipt else run for run in found]
+
+
+def _moved(run: Run, event: ChainEvent, status: Status) -> Run:
+    if not run.open:
+        return run
+    if status in run.rule.statuses:
+        return replace(run, status=status)
+    if run.rule.met_by_receipt and status is not Status.CLOSED:
+        return run
+    return replace(run, stopped_at=event.occurred_at, stopped_by=event.id)
+
+
+def _started(rule: ClockRule, event: ChainEvent, status: Status, deadlines: Deadlines) -> Run:
+    told: datetime | None = getattr(event, "due_at", None)
+    due_at = told or deadlines.due_at(rule.clock, event.occurred_at)
+    return Run(
+        clock=rule.clock,
+        seq=event.seq,
+        status=status,
+        agency=getattr(event, "agency", None) if rule.role is Role.AGENCY_OPERATOR else None,
+        opened_at=event.occurred_at,
+        warn_at=warn_at(event.occurred_at, due_at, deadlines.warn_share),
+        due_at=due_at,
+    )
+
+
+def _received(run: Run, receipt: tuple[datetime, str]) -> Run:
+    """The notice stops the clock, wherever the complaint is by then, unless it was closed before."""
+    at, event_id = receipt
+    if run.stopped_at is not None and run.stopped_at < at:
+        return run
+    return replace(run, stopped_at=at, stopped_by=event_id)
