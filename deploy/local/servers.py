@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deploy.local import kafka, mongod, ports, smtp
 from deploy.local.folder import data_folder
+from deploy.local.jars import kafka_jars
 from deploy.local.processes import Child, Children
 from deploy.local.settings import LocalSettings
 
@@ -31,7 +32,8 @@ def start_servers(children: Children, data_dir: Path, settings: LocalSettings, s
     mail_dir = data_dir / "mail"
     jobs: list[Callable[[], Child]] = []
     if not settings.kafka_bootstrap:
-        jobs.append(lambda: kafka.start(children, broker, say))
+        jars = kafka_jars(say)  # before the rest and not beside it: Ctrl-C ends a long download at once
+        jobs.append(lambda: kafka.start(children, broker, jars))
     if not settings.mongo_url:
         jobs.append(lambda: mongod.start(children, member))
     if not settings.smtp_host:
