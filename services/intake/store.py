@@ -1,6 +1,6 @@
 """Intake's complaints and the record of who looked up a reporter: collections, indexes, and the queries of the API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -60,10 +60,10 @@ class ComplaintStore:
         query = {name: value for name, value in exact.items() if value is not None}
         return await page(self._complaints, query, "-submitted_at", limit, cursor)
 
-    async def lapsed(self, at: datetime, limit: int = 200) -> list[Document]:
+    async def lapsed(self, at: datetime) -> AsyncIterator[Document]:
         """Complaints whose time for the citizen ended before a moment, earliest first."""
-        cursor = self._complaints.find({"lapses_at": {"$lt": at, "$type": "date"}}).sort("lapses_at", ASCENDING)
-        return [document async for document in cursor.limit(limit)]
+        async for document in self._complaints.find({"lapses_at": {"$lt": at}}).sort("lapses_at", ASCENDING):
+            yield document
 
     async def count_by_status(self) -> dict[str, int]:
         """How many complaints are in each status, for the metrics."""

@@ -2,139 +2,49 @@
 staff."""
 
 import json
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import AwareDatetime, BaseModel, Field
 
 from services.intake import desk
 from services.intake.account_store import AccountStore
+from services.intake.api.forms import (
+    Category,
+    Complaint,
+    ComplaintPage,
+    ComplaintRow,
+    Filed,
+    GivenReport,
+    Rate,
+    Reason,
+    Reopen,
+    Reporter,
+    Timeline,
+    Withdraw,
+)
 from services.intake.keys import TrackingCodes
 from services.intake.number import new_number
 from services.intake.place import City, PlaceRefused
 from services.intake.store import AccessStore, ComplaintStore
-from services.intake.timeline import TimelineEntry, timeline
+from services.intake.timeline import timeline
 from shared import telemetry
 from shared.access import may_see
 from shared.auth import Principal
 from shared.calendar import Deadlines
 from shared.case import Case
 from shared.desk import Moved, actor, carry_out
-from shared.events import Agency, Closed, Photo, Report, Submitted, new_id, now
+from shared.events import Closed, Photo, Report, Submitted, new_id, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, invalid, not_found
 from shared.journal import Journal, Taken
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
-from shared.sop import HOLDER, Desk, Role, Status, Transition
+from shared.sop import HOLDER, Role, Status
 
 Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
 Operator = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)]
-
-
-class GivenPlace(BaseModel):
-    """A point inside the city (WGS 84, degrees), or an address, or both."""
-
-    longitude: float | None = Field(None, ge=-180, le=180, examples=[109.3425])
-    latitude: float | None = Field(None, ge=-90, le=90, examples=[-0.0263])
-    address: str | None = Field(None, max_length=300, examples=["Jalan Gajah Mada, dekat simpang Pahlawan"])
-    district: str | None = Field(None, max_length=50, examples=["Pontianak Selatan"])
-
-
-class GivenReport(BaseModel):
-    """What a citizen reports (SOP step 1)."""
-
-    title: str = Field(min_length=10, max_length=150, examples=["Jalan berlubang di Gajah Mada"])
-    description: str = Field(
-        min_length=20, max_length=5000, examples=["Lubang selebar satu meter, berbahaya malam hari."]
-    )
-    category: str = Field(max_length=40, examples=["roads"])
-    place: GivenPlace
-    seen_at: AwareDatetime = Field(description="when the problem was seen", examples=["2026-11-20T07:30:00+07:00"])
-    photos: list[str] = Field(min_length=1, max_length=5, description="ids of photos that you have uploaded")
-    visibility: Literal["public", "anonim", "rahasia"] = "public"
-
-
-class Filed(BaseModel):
-    """The receipt. The tracking code is shown here only; keep it to follow the complaint without signing in."""
-
-    complaint_id: str
-    number: str
-    tracking_code: str
-    status: Status
-    submitted_at: datetime
-    due_at: datetime | None = Field(description="when the central operator's analysis is due (SOP step 2)")
-
-
-class ComplaintRow(BaseModel):
-    """One row of a citizen's list. ``holder`` is the desk that has the complaint now; ``due_at`` when its step is
-    due."""
-
-    complaint_id: str
-    number: str
-    title: str
-    category: str
-    status: Status
-    seq: int
-    submitted_at: datetime
-    moved_at: datetime
-    holder: Desk | None
-    due_at: datetime | None
-    allowed: list[Transition] = Field(description="the moves that you can make now")
-
-
-class ComplaintPage(BaseModel):
-    items: list[ComplaintRow]
-    next: str | None
-
-
-class Complaint(ComplaintRow):
-    """A complaint as its reporter sees it."""
-
-    report: Report
-    agency: Agency | None
-    evidence: list[Photo] = Field(description="photos of the finished work, once the work is documented")
-    evidence_note: str | None
-
-
-class Timeline(BaseModel):
-    number: str
-    status: Status
-    holder: Desk | None
-    due_at: datetime | None
-    entries: list[TimelineEntry]
-
-
-class Reopen(BaseModel):
-    reason: str = Field(min_length=10, max_length=2000, examples=["Jalan berlubang lagi setelah hujan pertama."])
-
-
-class Rate(BaseModel):
-    rating: int = Field(ge=1, le=5)
-    comment: str | None = Field(None, max_length=2000)
-
-
-class Withdraw(BaseModel):
-    comment: str | None = Field(None, max_length=2000)
-
-
-class Reason(BaseModel):
-    reason: str = Field(min_length=10, max_length=500, examples=["Menanyakan patokan lokasi kepada pelapor."])
-
-
-class Reporter(BaseModel):
-    """The reporter's data that the SOP gives the operators (step 2, "reporter's data")."""
-
-    name: str
-    email: str | None
-    phone: str | None
-
-
-class Category(BaseModel):
-    code: str
-    name: str
-    name_en: str
 
 
 _SHOWS_EVIDENCE = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
@@ -185,8 +95,8 @@ class Intake:
         except PlaceRefused as refusal:
             raise invalid(f"body.place.{refusal.field}", str(refusal), refusal.message_id) from None
         return Report(
-            title=given.title.strip(),
-            description=given.description.strip(),
+            title=given.title,
+            description=given.description,
             category=given.category,
             place=where,
             seen_at=given.seen_at,
@@ -201,16 +111,21 @@ class Intake:
             raise not_found()
         return document
 
+    async def visible(self, complaint_id: str, principal: Principal) -> Document:
+        """A complaint that the caller may see. Raises 404."""
+        document = await self.complaints.find(complaint_id)
+        if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
+            raise not_found()
+        return document
+
     async def close_lapsed(self) -> None:
         """Periodic work: close what the citizen has left alone. Several processes may do it: the journal lets one."""
         moment = now()
-        for document in await self.complaints.lapsed(moment):
+        async for document in self.complaints.lapsed(moment):
             decision = desk.lapse(Case.of_document(document), moment, self.deadlines)
             if isinstance(decision, Closed):
-                try:
+                with suppress(Taken):
                     await self.journal.append(decision, None, {document["_id"]: document})
-                except Taken:
-                    continue
 
 
 def router(intake: Intake) -> APIRouter:
@@ -255,15 +170,17 @@ def router(intake: Intake) -> APIRouter:
         cursor: Cursor = None,
     ) -> ComplaintPage:
         found, following = await intake.complaints.of_reporter(principal.id, status, category, limit, cursor)
-        return ComplaintPage(items=[ComplaintRow(**_row(intake, d)) for d in found if d["title"]], next=following)
+        return ComplaintPage(
+            items=[ComplaintRow(**_row(intake, d, Role.CITIZEN)) for d in found if d["title"]], next=following
+        )
 
-    @api.get("/complaints/{complaint_id}", summary="One of your complaints")
-    async def show(complaint_id: str, principal: Citizen) -> Complaint:
-        document = await intake.own(complaint_id, principal)
+    @api.get("/complaints/{complaint_id}", summary="One of your complaints; staff see it without the reporter")
+    async def show(complaint_id: str, principal: Caller) -> Complaint:
+        document = await intake.visible(complaint_id, principal)
         case = Case.of_document(document)
         told = case.status in _SHOWS_EVIDENCE
         return Complaint(
-            **_row(intake, document),
+            **_row(intake, document, principal.role),
             report=case.report,
             agency=case.agency,
             evidence=list(case.evidence) if told else [],
@@ -271,8 +188,8 @@ def router(intake: Intake) -> APIRouter:
         )
 
     @api.get("/complaints/{complaint_id}/timeline", summary="What has happened to your complaint")
-    async def follow(complaint_id: str, principal: Citizen) -> Timeline:
-        return timeline_of(intake, await intake.own(complaint_id, principal))
+    async def follow(complaint_id: str, principal: Caller) -> Timeline:
+        return timeline_of(intake, await intake.visible(complaint_id, principal))
 
     @api.post("/complaints/{complaint_id}/resubmit", summary="Send the corrected report", status_code=201)
     async def resubmit(complaint_id: str, body: GivenReport, principal: Citizen, once: Once) -> Moved:
@@ -316,9 +233,8 @@ def router(intake: Intake) -> APIRouter:
         "/complaints/{complaint_id}/reporter", summary="The reporter's data; the access is recorded", status_code=201
     )
     async def reporter(complaint_id: str, body: Reason, principal: Operator) -> Reporter:
-        case = Case.of_document(await intake.complaints.find(complaint_id))
-        if case.report is None or not may_see(case, principal):
-            raise not_found()
+        case = Case.of_document(await intake.visible(complaint_id, principal))
+        assert case.report is not None
         if case.report.visibility == "anonim":
             detail = "The reporter asked for anonymity: nobody but the identity store knows who it is."
             raise Problem(403, "reporter-anonymous", detail, "Pelapor meminta identitasnya dirahasiakan.")
@@ -351,7 +267,7 @@ def timeline_of(intake: Intake, document: Document, *, public: bool = False) -> 
     )
 
 
-def _row(intake: Intake, document: Document) -> dict[str, Any]:
+def _row(intake: Intake, document: Document, role: Role) -> dict[str, Any]:
     case = Case.of_document(document)
     assert case.status is not None
     fields = ("number", "title", "category", "status", "submitted_at", "moved_at")
@@ -361,5 +277,5 @@ def _row(intake: Intake, document: Document) -> dict[str, Any]:
         "seq": case.seq,
         "holder": HOLDER[case.status],
         "due_at": case.due(intake.deadlines),
-        "allowed": case.allowed(Role.CITIZEN),
+        "allowed": case.allowed(role),
     }

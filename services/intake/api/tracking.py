@@ -3,7 +3,8 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from services.intake.api.complaints import Intake, Timeline, timeline_of
+from services.intake.api.complaints import Intake, timeline_of
+from services.intake.api.forms import Timeline
 from services.intake.number import parse_number
 from shared.http import not_found
 
