@@ -38,18 +38,18 @@ class Mailbox:
         return f"250 kept as {name}.eml"
 
 
-async def serve(port: int, folder: Path) -> None:
-    """Take mail on loopback until SIGTERM or SIGINT. Raises OSError when the port or folder cannot be used."""
+async def serve(host: str, port: int, folder: Path) -> None:
+    """Take mail at the address `host` until SIGTERM or SIGINT. Raises OSError when the port or folder cannot be used."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     mailbox = Mailbox(folder)
     server = await loop.create_server(
-        lambda: SMTP(mailbox, hostname="localhost", enable_SMTPUTF8=True, loop=loop), ports.LOOPBACK, port
+        lambda: SMTP(mailbox, hostname="localhost", enable_SMTPUTF8=True, loop=loop), host, port
     )
     async with server:
-        print(f"SMTP on {ports.LOOPBACK}:{port}, mail kept in {folder}", flush=True)
+        print(f"SMTP on {host}:{port}, mail kept in {folder}", flush=True)
         await stop.wait()
 
 
@@ -63,9 +63,10 @@ def start(children: Children, port: int, folder: Path) -> Child:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m deploy.local.smtp", description=__doc__)
+    parser.add_argument("--host", default=ports.LOOPBACK, help="another than loopback only inside a container")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args()
     os.umask(0o077)  # mail is personal
     given.folder.mkdir(parents=True, exist_ok=True)
-    asyncio.run(serve(given.port, given.folder))
+    asyncio.run(serve(given.host, given.port, given.folder))
