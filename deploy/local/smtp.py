@@ -39,7 +39,7 @@ class Mailbox:
 
 
 async def serve(host: str, port: int, folder: Path) -> None:
-    """Take mail at the address `host` until SIGTERM or SIGINT. Raises OSError when the port or folder cannot be used."""
+    """Take mail at `host` until SIGTERM or SIGINT. Raises OSError when the port or folder cannot be used."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
