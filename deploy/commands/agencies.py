@@ -38,7 +38,6 @@ def show() -> None:
     for heading in ("code", "name", "categories", "active"):
         table.add_column(heading, no_wrap=heading != "categories")
     for agency in run(list_agencies(settings())):
-        table.add_row(
-            agency["_id"], agency["name"], ", ".join(agency["categories"]), "yes" if agency["active"] else "no"
-        )
+        active = "yes" if agency.active else "no"
+        table.add_row(agency.code, agency.name, ", ".join(agency.categories), active)
     console.print(table)
