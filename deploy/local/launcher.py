@@ -12,6 +12,8 @@ from types import FrameType
 
 import httpx
 import psutil
+from aiokafka.errors import KafkaError
+from pymongo.errors import OperationFailure
 
 from deploy.local import credentials, ports
 from deploy.local.credentials import Credentials
@@ -21,6 +23,7 @@ from deploy.local.processes import Children
 from deploy.local.provision import provision
 from deploy.local.servers import Say, Servers, start_servers
 from deploy.local.settings import SERVICES, LocalSettings
+from shared.storage import TRANSIENT
 
 READY_WITHIN = 60.0
 SAY_EVERY = 3.0
@@ -144,7 +147,13 @@ def running_system(
             },
         }
         say("Making topics, accounts and agencies")
-        children.together(lambda: asyncio.run(provision({**os.environ, **common}, secrets)))
+        try:
+            children.together(lambda: asyncio.run(provision({**os.environ, **common}, secrets)))
+        except (KafkaError, *TRANSIENT, OperationFailure) as error:
+            raise CannotRun(
+                f"Kafka at {servers.kafka_bootstrap} or MongoDB at {servers.mongo_url} cannot be used: {error!r}\n"
+                "If they are servers of your own, mend LAPOR_KAFKA_BOOTSTRAP and LAPOR_MONGO_URL, or leave them out."
+            ) from error
         say(f"Starting the services: {', '.join(SERVICES)}")
         system = System(children, servers, secrets, urls, say)
         for name in SERVICES:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,25 +109,35 @@ def find(libraries: Path) -> Program:
     on_path = shutil.which("mongod")
     if on_path and major_version(on_path) >= OLDEST:
         return Program(on_path, {})
+    program = packaged()
+    environment: dict[str, str] = {}
+    if "libcurl.so.4" in missing_libraries(program, environment):
+        environment = borrowed_libcurl(libraries)
+    refuse_without(missing_libraries(program, environment))
+    return Program(str(program), environment)
+
+
+def packaged() -> Path:
+    """The mongod that a Python package brings. Raises CannotRun where there is none."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise CannotRun(f"There is no packaged mongod for {platform.system()} on {platform.machine()}. {ELSEWHERE}")
     try:
-        packaged = Path(str(importlib.metadata.distribution(PACKAGE).locate_file("fiftyone/db/bin/mongod")))
-        packaged.chmod(packaged.stat().st_mode | 0o111)  # wheels lose the run bit
+        program = Path(str(importlib.metadata.distribution(PACKAGE).locate_file("fiftyone/db/bin/mongod")))
+        if not os.access(program, os.X_OK):
+            program.chmod(program.stat().st_mode | 0o111)  # wheels lose the run bit
     except (importlib.metadata.PackageNotFoundError, OSError) as error:
-        raise CannotRun(
-            f"The package {PACKAGE}, which brings mongod, is not installed: `make .venv`. {ELSEWHERE}"
-        ) from error
-    environment: dict[str, str] = {}
-    if "libcurl.so.4" in missing_libraries(packaged, environment):
-        environment = borrowed_libcurl(libraries)
-    if missing := missing_libraries(packaged, environment):
+        raise CannotRun(f"The package {PACKAGE}, which brings mongod, cannot be used: {error}. {ELSEWHERE}") from error
+    return program
+
+
+def refuse_without(missing: Sequence[str]) -> None:
+    """Raise CannotRun, naming Debian's packages, when shared libraries are missing."""
+    if missing:
         wanted = sorted({DEBIAN_PACKAGES.get(library, library) for library in missing})
         raise CannotRun(
             f"The packaged mongod needs shared libraries that are missing here: {', '.join(missing)}.\n"
             f"On Debian or Ubuntu: apt-get install {' '.join(wanted)}. Otherwise: {ELSEWHERE}"
         )
-    return Program(str(packaged), environment)
 
 
 def major_version(mongod: str) -> int:
