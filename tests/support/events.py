@@ -12,6 +12,7 @@ from shared.events import (
     NotificationDelivered,
     Photo,
     Place,
+    ProgressNoted,
     Report,
     new_id,
 )
@@ -103,6 +104,14 @@ class Chain:
         given = self._common(f"{self.complaint_id}:{about}:delivered") | ({"occurred_at": at} if at else {})
         about_id = ChainEvent.chain_id(self.complaint_id, about)
         self.events.append(NotificationDelivered(**given, notice="submitted", about=about_id, channels=("inbox",)))
+        return self
+
+    def noted(self, note: str = "Tim sudah di lokasi.") -> "Chain":
+        """Add a progress note of the agency that has the work."""
+        assert self.agency is not None
+        actor = Actor(role=Role.AGENCY_OPERATOR, id="test-agency_operator", agency=self.agency.code)
+        given = self._common(f"{self.complaint_id}:{self.seq}:{new_id()}")
+        self.events.append(ProgressNoted(**given, actor=actor, agency=self.agency, note=note))
         return self
 
     def _common(self, event_id: str) -> dict[str, Any]:
