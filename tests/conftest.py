@@ -30,9 +30,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         yield stack.enter_context(embedded_servers(tmp_path_factory.mktemp("servers"), settings))
 
 
-@pytest.fixture
-async def namespace(servers: Servers) -> AsyncIterator[str]:
-    """A name for LAPOR_NAMESPACE that no other test uses; its databases, topics and groups are removed afterwards."""
+@contextlib.asynccontextmanager
+async def fresh_namespace(servers: Servers) -> AsyncIterator[str]:
+    """A name for LAPOR_NAMESPACE that nobody else uses; its databases, topics and groups are removed afterwards."""
     name = f"t{secrets.token_hex(6)}"
     yield name
     async with AsyncMongoClient[dict[str, object]](servers.mongo_url) as client:
@@ -46,3 +46,10 @@ async def namespace(servers: Servers) -> AsyncIterator[str]:
             await admin.delete_topics(topics)
     finally:
         await admin.close()
+
+
+@pytest.fixture
+async def namespace(servers: Servers) -> AsyncIterator[str]:
+    """A name space of one test's own."""
+    async with fresh_namespace(servers) as name:
+        yield name
