@@ -1,0 +1,48 @@
+"""Puts the notify service together."""
+
+from datetime import timedelta
+from functools import partial
+
+from fastapi import FastAPI
+
+from services.notify import api
+from services.notify.arrivals import Arrivals
+from services.notify.compose import Composer
+from services.notify.delivery_store import DeliveryStore
+from services.notify.evidence import Evidence
+from services.notify.outbox import Outbox
+from services.notify.projection import CONSUMES, ISSUES
+from services.notify.settings import Settings
+from services.notify.smtp import MailConnection
+from services.notify.store import CitizenStore, InboxStore
+from services.notify.texts import Texts
+from shared.service import Contract, Service
+
+
+def build(settings: Settings) -> FastAPI:
+    """The application; nothing is connected until it starts."""
+    service = Service("notify", settings, Contract(consumes=CONSUMES, issues=ISSUES))
+    inbox, deliveries = InboxStore(service.database), DeliveryStore(service.database)
+    citizens = CitizenStore(service.database)
+    texts = Texts()
+    evidence = Evidence(settings)
+    arrivals = Arrivals(settings, inbox, deliveries, citizens, lambda: outbox.wake())
+    journal = service.journal([arrivals])
+    composer = Composer(texts, settings.mail_from, settings.report_link)
+    outbox = Outbox(settings, deliveries, citizens, journal, composer, evidence)
+
+    service.consume(arrivals.apply)
+    service.before_start(inbox.ensure_indexes)
+    service.before_start(deliveries.ensure_indexes)
+    service.every(timedelta(0), outbox.turn)
+    service.every(timedelta(seconds=15), outbox.count)
+    for _ in range(settings.smtp_connections):
+        connection = MailConnection(settings)
+        service.every(timedelta(0), partial(outbox.carry, connection))
+        service.after_stop(connection.close)
+    service.after_stop(evidence.close)
+    return service.app(
+        "LAPOR! Pontianak: notify",
+        "Tells people: inbox, e-mail, and the reply of SOP step 6 with the photo of the finished work.",
+        [api.router(inbox, deliveries, citizens, texts)],
+    )

@@ -1,0 +1,122 @@
+"""What the notify desk decides: whether an e-mail goes out, what follows a failure, and when step 6 is done.
+
+Pure decisions, from a delivery's document, the citizen's contact and choices, and the moment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from services.notify.notices import EMAILED_BY_DEFAULT, CitizenNotice
+from services.notify.projection import EMAIL, INBOX
+from shared.events import SYSTEM, Answered, ChainEvent, Event, NotificationDelivered
+from shared.projection import Document
+
+State = Literal["pending", "sending", "sent", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait between tries, and when to give up."""
+
+    first: timedelta
+    longest: timedelta
+    give_up: timedelta
+
+    def pause(self, attempts: int) -> timedelta:
+        """The pause after so many tries: doubled each time, up to the longest."""
+        return min(self.first * (1 << min(max(attempts, 1) - 1, 30)), self.longest)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """It goes out now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing more is done: sent, failed for good, or not wanted. ``reason`` names no person and no address."""
+
+    state: Literal["sent", "failed", "skipped"]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """It is tried again at ``until``."""
+
+    until: datetime
+    reason: str
+
+
+def triage(
+    delivery: Document, contact: Document | None, choices: Mapping[str, bool], at: datetime, patience: Patience
+) -> Send | Finish | Wait:
+    """Whether the e-mail goes out. A contact that is not known yet may still come: its event has a topic of its own."""
+    notice = delivery["notice"]
+    if not choices.get(notice, notice in EMAILED_BY_DEFAULT):
+        return Finish("skipped", "switched-off")
+    if contact is not None and not contact["email"]:
+        return Finish("skipped", "no-address")
+    if at - delivery["created_at"] >= patience.give_up:
+        return Finish("failed", delivery["reason"] or "given-up")
+    if contact is None:
+        return Wait(at + patience.pause(delivery["attempts"]), "contact-unknown")
+    return Send()
+
+
+def after_failure(
+    delivery: Document, *, permanent: bool, reason: str, at: datetime, patience: Patience
+) -> Finish | Wait:
+    """The mail server did not take it. For good (a 5xx reply, RFC 5321 section 4.2.1), or it may another time."""
+    if permanent:
+        return Finish("failed", reason)
+    return Wait(at + patience.pause(delivery["attempts"]), reason)
+
+
+def photos_may_come(delivery: Document, at: datetime, patience: timedelta) -> bool:
+    """Whether the reply still waits for photos that could not be fetched."""
+    waited: timedelta = at - delivery["created_at"]
+    return waited < patience
+
+
+def channels(delivery: Document) -> tuple[str, ...]:
+    """The channels that have delivered a notice: the inbox always, since its entry is stored before the delivery."""
+    return (INBOX, EMAIL) if delivery["state"] == "sent" else (INBOX,)
+
+
+def reports(delivery: Document) -> list[Event]:
+    """The events that a delivery gives rise to.
+
+    `notification.delivered` meets the clock of SOP step 1, and it happened when the notice was in the inbox, however
+    long the e-mail took. `answered` is SOP step 6: every channel of the reply is done. Both ids follow from the
+    delivery, so the journal takes each once.
+    """
+    about: dict[str, Any] = {name: delivery[name] for name in ("complaint_id", "number")}
+    about["reporter_id"] = delivery["citizen_id"]
+    delivered_at = max(delivery["created_at"], delivery["occurred_at"])
+    events: list[Event] = [
+        NotificationDelivered(
+            id=f"{delivery['about']}:delivered:{delivery['notice']}",
+            occurred_at=delivered_at,
+            **about,
+            seq=delivery["seq"],
+            notice=delivery["notice"],
+            about=delivery["about"],
+            channels=channels(delivery),
+        )
+    ]
+    if delivery["notice"] == CitizenNotice.REPLY and not delivery["open"]:
+        seq = delivery["seq"] + 1
+        events.append(
+            Answered(
+                id=ChainEvent.chain_id(delivery["complaint_id"], seq),
+                occurred_at=max(delivery["done_at"], delivered_at),
+                **about,
+                seq=seq,
+                actor=SYSTEM,
+                channels=channels(delivery),
+            )
+        )
+    return events

@@ -1,0 +1,186 @@
+"""The work on deliveries: lease what is due, send it, and issue the events that follow.
+
+`turn` leases a batch, settles what needs no mail server, and puts the rest in a queue; each courier takes from it and
+has one connection. A crash at any point repeats safely: an unfinished lease ends and the e-mail goes out again under
+the same Message-ID; an unreported delivery is found again, and the journal takes each event once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.notify.compose import BadAddress, Composer
+from services.notify.delivery_store import DeliveryStore
+from services.notify.desk import Finish, Patience, Send, Wait, after_failure, photos_may_come, reports, triage
+from services.notify.evidence import Evidence, Unavailable
+from services.notify.settings import Settings
+from services.notify.smtp import MailConnection, NotTaken
+from services.notify.store import CitizenStore
+from shared.events import Event, now
+from shared.journal import Journal, Taken
+from shared.projection import Document
+
+log = structlog.get_logger()
+
+DELIVERIES = Counter("lapor_deliveries_total", "Tries to deliver, by what became of them.", ["channel", "outcome"])
+WAITING = Gauge("lapor_deliveries_waiting", "E-mails that wait or are being sent.")
+SENDING = Histogram(
+    "lapor_delivery_duration_seconds",
+    "Time to hand one e-mail to the mail server, the photos fetched.",
+    ["channel"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+
+_BATCH = 200
+_POLL_SECONDS = 0.5
+_IDLE_SECONDS = 30.0
+_REPORT_GRACE = timedelta(seconds=5)
+"""Who finished a delivery reports it; what a crash left unreported, the others take up after this."""
+
+
+class Outbox:
+    """The deliveries at work in one process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        deliveries: DeliveryStore,
+        citizens: CitizenStore,
+        journal: Journal,
+        composer: Composer,
+        evidence: Evidence,
+    ) -> None:
+        self._settings = settings
+        self._deliveries = deliveries
+        self._citizens = citizens
+        self._journal = journal
+        self._composer = composer
+        self._evidence = evidence
+        self._patience = Patience(
+            timedelta(seconds=settings.mail_retry_seconds),
+            timedelta(seconds=settings.mail_retry_max_seconds),
+            timedelta(hours=settings.mail_give_up_hours),
+        )
+        self._ready: asyncio.Queue[tuple[Document, Document]] = asyncio.Queue(_BATCH)
+        self._finished: list[str] = []
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        """There is something to do: do not wait for the next look."""
+        self._news.set()
+
+    async def turn(self) -> None:
+        """Lease and sort what is due, report what is done; then wait for news, or half a second."""
+        leased = await self._take(self._ready.maxsize - self._ready.qsize())
+        reported = await self._report()
+        if leased < _BATCH and reported < _BATCH:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), _POLL_SECONDS)
+        self._news.clear()
+
+    async def _take(self, limit: int) -> int:
+        if limit <= 0:
+            return 0
+        at = now()
+        until = at + timedelta(seconds=self._settings.delivery_lease_seconds)
+        leased, repeated = await self._deliveries.lease(limit, at, until)
+        if repeated:
+            log.warning("deliveries that a process left unfinished are taken up", deliveries=repeated)
+            DELIVERIES.labels("email", "repeated").inc(repeated)
+        if not leased:
+            return 0
+        ids = {d["citizen_id"] for d in leased}
+        contacts, choices = await asyncio.gather(self._citizens.contacts(ids), self._citizens.preferences(ids))
+        settled: list[tuple[Document, Finish | Wait]] = []
+        for delivery in leased:
+            citizen = delivery["citizen_id"]
+            contact = contacts.get(citizen)
+            decision = triage(delivery, contact, choices.get(citizen, {}), at, self._patience)
+            if isinstance(decision, Send) and contact is not None:
+                self._ready.put_nowait((delivery, contact))
+            elif not isinstance(decision, Send):
+                settled.append((delivery, decision))
+        await self._settle(settled)
+        return len(leased)
+
+    async def _settle(self, results: Sequence[tuple[Document, Finish | Wait]]) -> None:
+        at = now()
+        await self._deliveries.settle(results, at, at + _REPORT_GRACE)
+        for delivery, result in results:
+            outcome = result.state if isinstance(result, Finish) else "retried"
+            DELIVERIES.labels(delivery["channel"], outcome).inc()
+            if isinstance(result, Finish):
+                self._finished.append(delivery["_id"])
+                self.wake()
+            if outcome != "sent":
+                log.info("not delivered", delivery=delivery["_id"], outcome=outcome, reason=result.reason)
+
+    async def _report(self) -> int:
+        """Issue the events about what this process has finished, and about what is due to be reported anyway."""
+        ids, self._finished = self._finished[:_BATCH], self._finished[_BATCH:]
+        done = await self._deliveries.load(ids) if ids else []
+        late = await self._deliveries.unreported(now(), _BATCH - len(ids)) if len(ids) < _BATCH else []
+        found = {d["_id"]: d for d in (*late, *done) if not d["reported"]}
+        await asyncio.gather(*(self._issue(event) for delivery in found.values() for event in reports(delivery)))
+        await self._deliveries.mark_reported(list(found))
+        return len(found)
+
+    async def _issue(self, event: Event) -> None:
+        with suppress(Taken):  # it was issued before the process could mark it
+            await self._journal.append(event)
+
+    async def carry(self, connection: MailConnection) -> None:
+        """A courier's round: wait for one e-mail and send it. A shutdown lets it come to its end."""
+        try:
+            delivery, contact = await asyncio.wait_for(self._ready.get(), _IDLE_SECONDS)
+        except TimeoutError:
+            await connection.close()
+            return
+        sending = asyncio.create_task(self._send(delivery, contact, connection))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait([sending], timeout=self._settings.one_try.total_seconds())
+            raise
+
+    async def _send(self, delivery: Document, contact: Document, connection: MailConnection) -> None:
+        if now() + self._settings.one_try > delivery["due_at"]:
+            return  # it has lain in the queue so long that the lease would end while it is sent
+        await self._settle([(delivery, await self._attempt(delivery, contact, connection))])
+
+    async def _attempt(self, delivery: Document, contact: Document, connection: MailConnection) -> Finish | Wait:
+        photos: list[bytes] | None = []
+        if references := delivery["facts"].get("evidence"):
+            try:
+                photos = await self._evidence.fetch(delivery["complaint_id"], references)
+            except Unavailable as reason:
+                wait = timedelta(seconds=self._settings.photo_wait_seconds)
+                if photos_may_come(delivery, now(), wait):
+                    pause = timedelta(seconds=self._settings.photo_retry_seconds)
+                    return Wait(now() + pause, str(reason))
+                log.warning("the reply goes without photos", delivery=delivery["_id"], reason=str(reason))
+                photos = None
+        with SENDING.labels("email").time():
+            try:
+                message = await asyncio.to_thread(self._composer.write, delivery, contact, photos)
+                await connection.send(message, self._composer.sender_address, contact["email"])
+            except BadAddress:
+                return Finish("failed", "address-invalid")
+            except NotTaken as refusal:
+                return after_failure(
+                    delivery, permanent=refusal.permanent, reason=refusal.reason, at=now(), patience=self._patience
+                )
+            except Exception as error:  # noqa: BLE001 - its words may hold an address: they go nowhere
+                log.error("an e-mail could not be written or sent", delivery=delivery["_id"], kind=type(error).__name__)
+                return after_failure(
+                    delivery, permanent=False, reason=type(error).__name__, at=now(), patience=self._patience
+                )
+        return Finish("sent")
+
+    async def count(self) -> None:
+        """Set the gauge of what waits."""
+        WAITING.set(await self._deliveries.count_open())

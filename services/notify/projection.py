@@ -1,0 +1,94 @@
+"""From an event to documents: the entries of the inboxes, and the e-mail that the citizen is to get.
+
+Each document is a function of one event and of when it arrived, under a key of the event and the audience. What is
+there is never written again, so neither order nor repetition of the events can matter.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from services.notify.notices import CITIZEN, NOTICES, CitizenNotice, Notice, notices_of
+from shared.calendar import Deadlines
+from shared.events import Answered, CitizenContact, ComplaintEvent, Event, NotificationDelivered
+from shared.projection import Document
+from shared.sop import Clock
+
+TAKES = (*dict.fromkeys(notice.event.topic for notice in NOTICES), CitizenContact.topic)
+ISSUES = (Answered.topic, NotificationDelivered.topic)
+CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
+
+EMAIL, INBOX = "email", "inbox"
+
+
+@dataclass(slots=True)
+class Documents:
+    """What a batch of events leaves: entries, deliveries, and per citizen the contact in force."""
+
+    inbox: list[Document] = field(default_factory=list)
+    deliveries: list[Document] = field(default_factory=list)
+    contacts: dict[str, CitizenContact] = field(default_factory=dict)
+
+
+def project(events: Iterable[Event], at: datetime, deadlines: Deadlines, report_after: timedelta) -> Documents:
+    """The documents of ``events``, which arrived at ``at``."""
+    made = Documents()
+    for event in events:
+        if isinstance(event, CitizenContact):
+            known = made.contacts.get(event.citizen_id)
+            if known is None or known.version < event.version:
+                made.contacts[event.citizen_id] = event
+        elif isinstance(event, ComplaintEvent):
+            for notice in notices_of(event):
+                entries = _entries(notice, event, at, deadlines)
+                made.inbox += entries
+                made.deliveries += [
+                    _delivery(entry, event, at, report_after) for entry in entries if notice.name in set(CitizenNotice)
+                ]
+    return made
+
+
+def _entries(notice: Notice, event: ComplaintEvent, at: datetime, deadlines: Deadlines) -> list[Document]:
+    facts = event.model_dump(include=set(notice.facts))
+    if notice.until is not None:
+        facts["until"] = deadlines.due_at(Clock(notice.until), event.occurred_at)
+    return [
+        {
+            "_id": f"{event.id}:{CITIZEN if audience.startswith(f'{CITIZEN}:') else audience}",
+            "audience": audience,
+            "notice": notice.name,
+            "about": event.id,
+            "complaint_id": event.complaint_id,
+            "number": event.number,
+            "facts": facts,
+            "at": event.occurred_at,
+            "stored_at": at,
+            "unread": True,
+            "read_at": None,
+        }
+        for audience in notice.to(event)
+    ]
+
+
+def _delivery(entry: Document, event: ComplaintEvent, at: datetime, report_after: timedelta) -> Document:
+    """The e-mail beside a citizen's entry. ``due_at`` is when it is to be tried next, or when its lease ends;
+    ``report_at`` when `notification.delivered` is due: after a while, or as soon as the e-mail is done. The reply's is
+    due only then, since `answered` goes with it (SOP step 6)."""
+    return {
+        "_id": f"{event.id}:{EMAIL}",
+        **{name: entry[name] for name in ("notice", "about", "complaint_id", "number", "facts")},
+        "seq": event.seq,
+        "citizen_id": event.reporter_id,
+        "occurred_at": event.occurred_at,
+        "channel": EMAIL,
+        "state": "pending",
+        "open": True,
+        "attempts": 0,
+        "reason": None,
+        "lease": None,
+        "due_at": at,
+        "created_at": at,
+        "done_at": None,
+        "reported": False,
+        "report_at": None if entry["notice"] == CitizenNotice.REPLY else at + report_after,
+    }
