@@ -124,7 +124,7 @@ class Observe:
             route = getattr(scope.get("route"), "path", "unknown")
             elapsed = time.perf_counter() - started
             HTTP_REQUESTS.labels(scope["method"], route, str(status)).observe(elapsed)
-            if status >= 500:
+            if status >= 500 and not str(route).startswith("/health/"):  # those who ask for health ask every moment
                 structlog.get_logger().error(
                     "request failed", method=scope["method"], route=route, status=status, seconds=round(elapsed, 4)
                 )
