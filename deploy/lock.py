@@ -37,8 +37,10 @@ def closure(requirements: Iterable[str]) -> dict[str, str]:
 
 
 def write(path: Path, pinned: dict[str, str]) -> None:
-    """One `name==version` a line, sorted."""
-    path.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pinned.items())))
+    """One `name==version` a line, sorted; the file is left alone if that is what it says."""
+    text = "".join(f"{name}=={version}\n" for name, version in sorted(pinned.items()))
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
     print(f"{path.name}: {len(pinned)} packages")
 
 

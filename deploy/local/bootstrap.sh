@@ -47,12 +47,25 @@ if ! new_enough .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/nu
     say "Making .venv with $("$python" --version)"
     make_venv "$python"
 fi
-say "Installing the pinned packages (some 250 MB the first time; then only what has changed)"
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
-wanted >"$list"
-# The locks hold every package that is needed, so nothing may be added to them on the way.
-.venv/bin/python -m pip install --disable-pip-version-check --no-deps --requirement "$list" >&2
+wanted | .venv/bin/python -c '
+import sys
+from importlib.metadata import PackageNotFoundError, version
+for pin in sys.stdin:
+    name, wanted = pin.strip().split("==")
+    try:
+        installed = version(name)
+    except PackageNotFoundError:
+        installed = ""
+    if installed != wanted:
+        print(pin, end="")
+' >"$list"
+if [ -s "$list" ]; then
+    say "Installing $(grep -c . "$list") pinned packages (all of them, the first time: some 250 MB)"
+    # The locks hold every package that is needed, so nothing may be added to them on the way.
+    .venv/bin/python -m pip install --disable-pip-version-check --no-deps --requirement "$list" >&2
+fi
 .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 .venv/bin/python -m pip check >&2
 touch .venv/installed
