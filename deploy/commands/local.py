@@ -18,6 +18,8 @@ from deploy.local.logs import LogView
 from deploy.local.settings import LocalSettings
 
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 140  # into a file or a pipe: wide enough for the tables
 DataDir = Annotated[Path, typer.Option(envvar="LAPOR_DATA_DIR", help="Where data is kept between runs.")]
 
 

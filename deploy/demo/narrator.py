@@ -16,7 +16,7 @@ from services.notify.notices import NOTICES, CitizenNotice
 from services.opd.projection import TAKES
 from shared.calendar import CITY
 from shared.events import ProgressNoted, SlaBreached, SlaWarned
-from shared.sop import MOVES, Clock, Transition
+from shared.sop import MOVES, Clock, Role, Transition
 
 _SILENT = frozenset({"id", "occurred_at", "complaint_id", "seq", "number", "reporter_id", "actor", "report"})
 _TOLD = {notice.event.topic: notice for notice in NOTICES if notice.name in set(CitizenNotice)}
@@ -117,6 +117,11 @@ class Narrator:
         await self._witness.stored(seen, tuple(services))
         self._out.print(f"   stores   {', '.join(services)}")
         await self._citizen_lines(seen)
+        if Role.COORDINATOR in MOVES[move].informs:
+            told = await self._inbox_entry(self._coordinator, seen.id)
+            self._out.print(f'   told     coordinator: "{told["subject"]}"', markup=False)
+        if move is Transition.SUBMITTED:
+            await self._receipt_line(complaint_id)
         await self._clock_lines(complaint_id, seen)
 
     def _topic_line(self, seen: Seen) -> None:
@@ -129,27 +134,43 @@ class Narrator:
 
     async def _citizen_lines(self, seen: Seen) -> None:
         """What the citizen got: the inbox by the API, the e-mail as the SMTP server received it."""
-        entry = await self._inbox_entry(seen.id)
+        entry = await self._inbox_entry(self._citizen, seen.id)
         self._out.print(f'   inbox    "{entry["subject"]}"', markup=False)
-        if _TOLD[seen.topic].email:
+        if _TOLD[seen.name].email:
             mail = await self._witness.mail(self._citizen.identity.login, seen.id)
             self._out.print(f'   e-mail   "{mail["Subject"]}" to {mail["To"]}', markup=False)
 
-    async def _inbox_entry(self, event_id: str) -> Json:
+    async def _inbox_entry(self, person: Person, event_id: str) -> Json:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            inbox = await self._citizen.get("notify", "/v1/inbox", limit=50)
+            inbox = await person.get("notify", "/v1/inbox", limit=50)
             for entry in inbox["items"]:
                 if entry["about"] == event_id:
                     found: Json = entry
                     return found
             await asyncio.sleep(0.05)
-        raise DemoFailed(f"the citizen's inbox has nothing about {event_id}")
+        raise DemoFailed(f"the inbox of {person.identity.name} has nothing about {event_id}")
+
+    async def _receipt_line(self, complaint_id: str) -> None:
+        """SOP step 1: the receipt reached the citizen in time, as the SLA service sees it."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            receipt = next(c for c in await self._clocks(complaint_id) if c["clock"] == Clock.RECEIPT.value)
+            if receipt["stopped_at"]:
+                due = _local(receipt["due_at"])
+                self._out.print(f"   clock    receipt (step 1) {receipt['state'].replace('_', ' ')}, was due {due}")
+                return
+            await asyncio.sleep(0.1)
+        raise DemoFailed(f"the clock of the receipt still runs for {complaint_id}")
+
+    async def _clocks(self, complaint_id: str) -> list[Json]:
+        answer = await self._coordinator.get("sla", f"/v1/complaints/{complaint_id}/clocks")
+        clocks: list[Json] = answer["clocks"]
+        return clocks
 
     async def _clock_lines(self, complaint_id: str, seen: Seen) -> None:
         """The clocks that this event stopped, and those that run now."""
-        answer = await self._coordinator.get("sla", f"/v1/complaints/{complaint_id}/clocks")
-        for clock in answer["clocks"]:
+        for clock in await self._clocks(complaint_id):
             name = f"{clock['clock']} (step {clock['step']})" if clock["step"] else clock["clock"]
             if clock["stopped_at"] is None:
                 self._out.print(f"   clock    {name} runs, due {_local(clock['due_at'])}")

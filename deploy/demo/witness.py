@@ -39,6 +39,11 @@ class Seen:
     def id(self) -> str:
         return self.headers["ce_id"]
 
+    @property
+    def name(self) -> str:
+        """The topic without the namespace."""
+        return self.topic.partition(".")[2]
+
 
 class Witness:
     """Subscribes to every topic in a group of its own."""
