@@ -20,21 +20,28 @@ find_python() {
         "On Debian or Ubuntu: apt-get install python3 python3-venv. Or name one: make PYTHON=<its path> ..."
 }
 
-# Debian keeps what `venv` needs to bring pip in a package of its own. A pip elsewhere will do, too.
+# Debian keeps what `venv` needs to bring pip in packages of its own. Without them: a pip from elsewhere, or the one in
+# Debian's package, unpacked beside the environment; nothing is installed on the machine.
 make_venv() {
     if "$1" -c 'import ensurepip' 2>/dev/null && "$1" -m venv --clear .venv; then return; fi
-    if "$1" -m pip --version >/dev/null 2>&1 && "$1" -m venv --clear --without-pip .venv &&
-        "$1" -m pip --python .venv/bin/python install --quiet pip; then return; fi
+    "$1" -m venv --clear --without-pip .venv ||
+        fail "This Python has no venv module." "Name another one: make PYTHON=<its path> ..."
+    if "$1" -m pip --python .venv/bin/python install --quiet pip 2>/dev/null; then return; fi
+    if command -v apt-get >/dev/null && unpack_pip; then return; fi
     rm -rf .venv
-    package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "This Python lacks venv; installing Debian's package $package."
-        apt-get install -y -qq "$package" >&2 || { apt-get update -qq >&2 && apt-get install -y -qq "$package" >&2; }
-        "$1" -m venv --clear .venv && return
-    fi
     fail "This Python can make no virtual environment: it lacks ensurepip, and there is no pip to use instead." \
-        "On Debian or Ubuntu: apt-get install $package. Or name another Python: make PYTHON=<its path> ..."
+        "On Debian or Ubuntu: apt-get install python3-venv. Or name another Python: make PYTHON=<its path> ..."
 }
+
+unpack_pip() (
+    mkdir .venv/pip
+    cd .venv/pip
+    if ! apt-get download -qq python3-pip-whl 2>/dev/null; then
+        [ "$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq python3-pip-whl
+    fi >&2
+    dpkg-deb -x python3-pip-whl_*.deb . 2>/dev/null && wheel=$(echo usr/share/python-wheels/pip-*.whl) &&
+        ../bin/python "$wheel/pip" install --quiet --no-index "$wheel"
+)
 
 wanted() {
     cat requirements.lock
