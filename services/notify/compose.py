@@ -48,7 +48,6 @@ class Composer:
         message["Message-ID"] = message_id(delivery, domain)
         message["References"] = f"<{delivery['complaint_id']}@{domain}>"  # one thread per report
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no automatic answers
-        message["Content-Language"] = language
         message.set_content(mail.plain)
         message.add_alternative(mail.html, subtype="html")
         page = message.get_payload()[1]  # type: ignore[index] # the alternative just added
@@ -56,6 +55,7 @@ class Composer:
             page.add_related(  # type: ignore[union-attr] # an EmailMessage
                 photo, "image", "jpeg", cid=f"<{content_id}>", filename=f"{number}-{index}.jpg", disposition="inline"
             )
+        message["Content-Language"] = language
         return message
 
 

@@ -116,7 +116,7 @@ class Outbox:
             if isinstance(result, Finish):
                 self._finished.append(delivery["_id"])
                 self.wake()
-            if outcome != "sent":
+            if outcome in ("failed", "retried"):
                 log.info("not delivered", delivery=delivery["_id"], outcome=outcome, reason=result.reason)
 
     async def _report(self) -> int:

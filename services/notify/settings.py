@@ -5,7 +5,6 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from shared.calendar import Deadlines
 from shared.settings import ServiceSettings
 
 
@@ -16,7 +15,6 @@ class Settings(ServiceSettings):
     opd_url: str = Field("http://127.0.0.1:8103", description="where the photos of the finished work are served")
     notify_account: str | None = Field(None, description="login of the machine account that reads those photos")
     notify_password: SecretStr | None = None
-    deadlines: Deadlines = Deadlines()
 
     smtp_host: str = "127.0.0.1"
     smtp_port: int = Field(10250, ge=1, le=65535)
