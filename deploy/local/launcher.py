@@ -63,7 +63,7 @@ class System:
     def wait_ready(self, *names: str, within: float = READY_WITHIN) -> None:
         """Wait until `/health/ready` of each answers 200, saying now and then what is missing. Raises CannotRun."""
         began = said = time.monotonic()
-        missing = dict.fromkeys(names, "start")
+        missing = dict.fromkeys(names, "")
         with httpx.Client(timeout=2) as client:
             while missing:
                 for name in list(missing):
@@ -72,7 +72,7 @@ class System:
                     if not missing[name]:
                         del missing[name]
                 now = time.monotonic()
-                waits_for = "; ".join(f"{name} ({what})" for name, what in missing.items())
+                waits_for = "; ".join(f"{name}: {what}" for name, what in missing.items())
                 if now - began > within:
                     logs = ", ".join(str(self.children[name].log_path) for name in missing)
                     raise CannotRun(f"Not ready within {within:.0f} s: {waits_for}. See {logs}.")
@@ -96,10 +96,12 @@ def _missing(client: httpx.Client, url: str) -> str:
     try:
         answer = client.get(f"{url}/health/ready")
         return (
-            "" if answer.status_code == 200 else ", ".join(answer.json().get("missing", [])) or str(answer.status_code)
+            ""
+            if answer.status_code == 200
+            else ", ".join(answer.json().get("missing", [])) or f"status {answer.status_code}"
         )
     except (httpx.HTTPError, ValueError):
-        return "start"
+        return "does not answer yet"
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import pytest
 
 from deploy.local.errors import CannotRun, ChildDied
 from deploy.local.processes import Children
+from tests.local.watching import ended
 
 Launch = Callable[..., "subprocess.Popen[str]"]
 
@@ -64,18 +65,7 @@ def line(launcher: "subprocess.Popen[str]") -> str:
     return launcher.stdout.readline().strip()
 
 
-def ended(pid: int, within: float) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        deadline = time.monotonic() + within
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-    return True
-
-
-def appears(path: Path) -> int:
+def written(path: Path) -> int:
     deadline = time.monotonic() + 10
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < deadline, f"{path} was not written"
@@ -92,7 +82,7 @@ def children(tmp_path: Path) -> Iterator[Children]:
 def test_a_killed_launcher_leaves_neither_children_nor_their_children(launched: Launch, tmp_path: Path) -> None:
     launcher = launched(LAUNCHER, str(tmp_path), STUBBORN)
     pids = [int(line(launcher)) for _ in range(2)]
-    pids += [appears(tmp_path / f"{name}.pid") for name in ("one", "two")]
+    pids += [written(tmp_path / f"{name}.pid") for name in ("one", "two")]
     assert not any(ended(pid, 0) for pid in pids)
     launcher.kill()
     launcher.communicate()
@@ -119,7 +109,7 @@ def test_leaving_stops_the_highest_stage_first_and_what_ignores_the_asking(child
             while "up" not in child.tail():
                 time.sleep(0.02)
         stubborn = inner.start("stubborn", [sys.executable, "-c", STUBBORN, str(tmp_path / "pid")], stop_within=0.3)
-        grandchild = appears(tmp_path / "pid")
+        grandchild = written(tmp_path / "pid")
     assert order.read_text().split() == ["service", "server"]
     assert stubborn.exit_code == -signal.SIGKILL
     assert ended(grandchild, 5)
