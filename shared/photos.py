@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from shared import telemetry
 from shared.events import Photo
 from shared.http import Problem, invalid, not_found
 from shared.media import Limits, PhotoRefused, Size
@@ -51,10 +52,12 @@ class Photos:
         try:
             clean = await self._workers.prepare(bytes(data))
         except PhotoRefused as refusal:
+            telemetry.PHOTOS.labels(refusal.reason.value).inc()
             status = {"photo-too-large": 413, "photo-format-not-supported": 415, "photo-not-an-image": 415}
             code = status.get(refusal.reason.value, 422)
             raise Problem(code, refusal.reason.value, refusal.message, refusal.message_id) from None
         await self.store.put(clean, owner)
+        telemetry.PHOTOS.labels("accepted").inc()
         return self._reference(clean.content_hash, clean.original.width, clean.original.height)
 
     async def claim(self, ids: Sequence[str], owner: str) -> tuple[Photo, ...]:

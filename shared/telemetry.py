@@ -25,6 +25,7 @@ HTTP_REQUESTS = Histogram(
 HTTP_IN_PROGRESS = Gauge("lapor_http_requests_in_progress", "Requests being answered.")
 TRANSITIONS = Counter("lapor_transitions_total", "SOP transitions that this service made.", ["transition"])
 CASES = Gauge("lapor_complaints", "Complaints that this service knows, by status.", ["status"])
+PHOTOS = Counter("lapor_photos_total", "Photos sent, by what became of them.", ["outcome"])
 UNPUBLISHED = Gauge("lapor_journal_unpublished_entries", "Journal entries that wait to be published.")
 CONSUMED = Counter("lapor_events_consumed_total", "Events taken from the topics.", ["topic"])
 CONSUMER_LAG = Gauge("lapor_consumer_lag_records", "Records not yet taken, per topic.", ["topic"])

@@ -16,6 +16,7 @@ from deploy.local.servers import Servers
 from services.intake.app import build
 from services.intake.settings import Settings
 from shared import topics
+from shared.case import Case
 from shared.events import ComplaintEvent, now
 from shared.sop import Role, Transition
 from shared.storage import Database, connect
@@ -84,7 +85,9 @@ class Intake:
         assert document is not None
         chain = Chain(complaint_id=filed["complaint_id"], at=at or now())
         chain.number, chain.reporter_id = filed["number"], reporter_id
-        chain.seq = max(event["seq"] for event in document["history"])
+        case = Case.of_document(document)
+        assert case.report is not None
+        chain.seq, chain.report, chain.agency = case.seq, case.report, case.agency
         del chain.events[:]
         chain.through(*moves[:-1]).then(moves[-1], **last)
         await publish(self.settings, chain.events)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, StringConstraints
 
 from services.intake.timeline import TimelineEntry
 from shared.events import Agency, Photo, Report
@@ -11,7 +11,7 @@ from shared.sop import Desk, Status, Transition
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]
 """What a person wrote; blanks around it do not count."""
-Line = Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
+Line = Annotated[str, BeforeValidator(lambda text: " ".join(text.split()) if isinstance(text, str) else text)]
 """The same on one line."""
 PhotoId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
