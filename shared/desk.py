@@ -1,7 +1,7 @@
 """How every desk makes a move: read the case, decide, write to the journal; of two at once, one wins and the other is
 told."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from shared import telemetry
 from shared.auth import Principal
 from shared.case import Case
-from shared.events import Actor, ChainEvent
-from shared.http import refused
+from shared.events import Actor, ChainEvent, ComplaintEvent, Event
+from shared.http import Problem, refused
 from shared.journal import Idempotency, Journal, Taken
 from shared.projection import Document
 from shared.sop import Refusal, Role, Transition
@@ -50,21 +50,25 @@ async def carry_out(
     once: Idempotency | None,
 ) -> Moved:
     """Make the move that ``decide`` decides. Raises the problem of its refusal with the fresh state, 404, or 409 to the
-    slower of two."""
+    slower of two; the same request under the same key gets the same answer, whatever has happened since."""
     telemetry.bind_complaint(complaint_id)
-    document = await find(complaint_id)
-    case = Case.of_document(document)
-    decision = decide(case)
-    if isinstance(decision, Refusal):
-        earlier = await journal.replay(once)
-        if isinstance(earlier, ChainEvent):
-            return moved(earlier)
-        raise refused(decision, state=state(case, principal.role))
     try:
-        event = await journal.append(decision, once, {complaint_id: document})
-    except Taken:
-        fresh = Case.of_document(await find(complaint_id))
-        raise refused(Refusal.WRONG_STATUS, state=state(fresh, principal.role)) from None
+        document = await find(complaint_id)
+        case = Case.of_document(document)
+        decision = decide(case)
+        if isinstance(decision, Refusal):
+            raise refused(decision, state=state(case, principal.role))
+        try:
+            event: Event = await journal.append(decision, once, {complaint_id: document})
+        except Taken:
+            fresh = Case.of_document(await find(complaint_id))
+            raise refused(Refusal.WRONG_STATUS, state=state(fresh, principal.role)) from None
+    except Problem:
+        # What stands in the way, even that the caller may not see the case any more, may be this request's own effect.
+        earlier = await journal.replay(once)
+        if earlier is None:
+            raise
+        event = earlier
     assert isinstance(event, ChainEvent)
     return moved(event)
 
@@ -78,3 +82,10 @@ def moved(event: ChainEvent) -> Moved:
         event_id=event.id,
         transition=event.transition,
     )
+
+
+def chronicle(events: Iterable[ComplaintEvent]) -> list[dict[str, Any]]:
+    """Events as staff read them in a case: what, when, by which role and agency. No account is named, the reporter's
+    least of all: who made a move stands in the journal."""
+    hidden: dict[str, Any] = {"reporter_id": True, "actor": {"id"}}
+    return [{"event": event.topic, **event.model_dump(mode="json", exclude=hidden)} for event in events]

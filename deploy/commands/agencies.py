@@ -7,8 +7,7 @@ import typer
 from rich.table import Table
 
 from deploy.commands.running import console, fail, run, settings
-from services.routing.agencies import STARTING_SET, import_agencies, list_agencies
-from services.routing.directory import BadRows
+from services.routing.agencies import STARTING_SET, UnusableFile, import_agencies, list_agencies
 
 app = typer.Typer(no_args_is_help=True, help="The agency directory (OPD).")
 
@@ -25,10 +24,9 @@ def import_(
     """Bring the directory up to a file; without one, up to the starting set. Agencies are never removed."""
     try:
         done = run(import_agencies(settings(), file))
-    except BadRows as faults:
-        fail(f"{file} was not imported, nothing was changed:\n{faults}")
-    for word, codes in (("added", done.added), ("changed", done.changed), ("unchanged", done.unchanged)):
-        console.print(f"{word} {len(codes)}{': ' if codes else ''}{', '.join(codes)}")
+    except UnusableFile as faults:
+        fail(f"Nothing was imported, nothing was changed:\n{faults}")
+    console.print(f"{done.added} added, {done.changed} changed, {done.unchanged} unchanged.")
 
 
 @app.command("list")
@@ -38,6 +36,6 @@ def show() -> None:
     for heading in ("code", "name", "categories", "active"):
         table.add_column(heading, no_wrap=heading != "categories")
     for agency in run(list_agencies(settings())):
-        active = "yes" if agency.active else "no"
-        table.add_row(agency.code, agency.name, ", ".join(agency.categories), active)
+        active = "yes" if agency["active"] else "no"
+        table.add_row(agency["_id"], agency["name"], ", ".join(agency["categories"]), active)
     console.print(table)

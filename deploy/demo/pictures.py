@@ -29,7 +29,8 @@ def street(seed: int, *, repaired: bool, width: int = 2016, height: int = 1512) 
     box = (left, top, left + width // 4, top + height // 6)
     draw.ellipse(box, fill=_PATCH if repaired else _HOLE)
     if not repaired:
-        draw.ellipse((left + 90, top + 50, left + width // 4 - 90, top + height // 6 - 50), fill=(92, 84, 70))
+        inner = (left + width // 20, top + height // 30, left + width // 5, top + height // 8)
+        draw.ellipse(inner, fill=(92, 84, 70))
     image = image.filter(ImageFilter.GaussianBlur(1.2))
     exif = Image.Exif()
     exif[_MAKE] = "LAPOR demo"

@@ -10,7 +10,7 @@ from services.opd import desk
 from services.opd.store import WorkStore
 from shared.auth import Principal
 from shared.case import Case
-from shared.desk import Moved, actor, carry_out
+from shared.desk import Moved, actor, carry_out, chronicle
 from shared.events import Agency, Photo, ProgressNoted, Report, now
 from shared.http import Caller, Cursor, Limit, Once, any_of, not_found, refused
 from shared.journal import Journal
@@ -222,5 +222,5 @@ def _work(document: Document, role: Role) -> Work:
         notes=[Note(at=e.occurred_at, note=e.note) for e in events if isinstance(e, ProgressNoted)],
         evidence=list(case.evidence),
         evidence_note=case.evidence_note,
-        history=[{"event": e.topic, **e.model_dump(mode="json", exclude={"reporter_id"})} for e in events],
+        history=chronicle(events),
     )

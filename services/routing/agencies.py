@@ -94,7 +94,7 @@ def _many(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split("|") if part.strip())
 
 
-async def import_file(settings: ServiceSettings, path: Path = STARTING_SET) -> Imported:
+async def import_agencies(settings: ServiceSettings, path: Path = STARTING_SET) -> Imported:
     """Bring the directory up to the file: agencies are added or changed, none is removed. Raises UnusableFile."""
     rows = read(path)
     client = connect(settings.mongo_url)

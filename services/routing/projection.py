@@ -8,7 +8,6 @@ from shared.events import (
     CHAIN_TOPICS,
     Assigned,
     ComplaintEvent,
-    Declined,
     Documented,
     ProgressNoted,
     SlaBreached,
@@ -16,7 +15,7 @@ from shared.events import (
     SlaWithdrawn,
 )
 from shared.projection import Derive, Document
-from shared.sop import DECLINES_BEFORE_COORDINATOR, Role, Status, Transition
+from shared.sop import DECLINES_BEFORE_COORDINATOR, Role, Status, Transition, clock_of
 
 _ALARMS = (SlaWarned, SlaBreached, SlaWithdrawn)
 TAKES = (*CHAIN_TOPICS, ProgressNoted.topic, *(alarm.topic for alarm in _ALARMS))
@@ -50,14 +49,15 @@ def deriving(deadlines: Deadlines) -> Derive:
     """The derivation of a document's fields under the deadlines in force.
 
     ``informed`` says when the coordinator was told of the case, and of what (SOP steps 3 and 5). ``alarm`` is the last
-    word of the SLA service on the clock that runs now. ``declined_by`` are the agencies that have declined since the
-    regional operator got the case."""
+    alarm of the clock that runs now that was not taken back."""
 
     def derive(events: Sequence[ComplaintEvent]) -> Document:
         case = Case.of(events)
         report = case.report
-        alarms = [e for e in events if isinstance(e, _ALARMS) and e.opened_at == case.clock_opened_at]
-        declines = [e.agency.code for e in events if isinstance(e, Declined)]
+        withdrawn = {e.alarm for e in events if isinstance(e, SlaWithdrawn)}
+        raised = [e for e in events if isinstance(e, SlaWarned | SlaBreached) and e.id not in withdrawn]
+        rule = clock_of(case.status) if case.status else None
+        running = [e for e in raised if rule and e.clock is rule.clock and e.opened_at == case.clock_opened_at]
         return {
             "number": case.number,
             "status": case.status,
@@ -71,8 +71,7 @@ def deriving(deadlines: Deadlines) -> Derive:
             "submitted_at": case.submitted_at,
             "moved_at": case.moved_at,
             "due_at": case.due(deadlines),
-            "declined_by": declines[len(declines) - case.declines :],
-            "alarm": alarms[-1].topic if alarms else None,
+            "alarm": running[-1].topic if running else None,
             "informed": [
                 {"at": e.occurred_at, "event": e.topic, "seq": e.seq}
                 for e in events

@@ -14,7 +14,7 @@ from shared.access import holding, may_see
 from shared.auth import Principal
 from shared.calendar import Deadline, Deadlines, due_at
 from shared.case import Case
-from shared.desk import Moved, actor, carry_out
+from shared.desk import Moved, actor, carry_out, chronicle
 from shared.events import Agency, Photo, Report, now
 from shared.http import Cursor, Limit, Once, any_of, invalid, not_found
 from shared.journal import Journal
@@ -191,13 +191,11 @@ def router(cases: CaseStore, agencies: AgencyStore, journal: Journal, deadlines:
             seq=case.seq,
             report=case.report,
             unit=case.unit,
-            declined_by=document["declined_by"],
+            declined_by=list(case.declined_by),
             evidence=list(case.evidence),
             evidence_note=case.evidence_note,
             suggested_agencies=[SuggestedAgency(code=a["_id"], name=a["name"]) for a in suggested],
-            history=[
-                {"event": e.topic, **e.model_dump(mode="json", exclude={"reporter_id"})} for e in history(document)
-            ],
+            history=chronicle(history(document)),
         )
 
     @api.post("/cases/{complaint_id}/forward", summary="Pass it on with your analysis (SOP step 2)", status_code=201)
@@ -228,7 +226,7 @@ def router(cases: CaseStore, agencies: AgencyStore, journal: Journal, deadlines:
             return desk_.assign(case, actor(principal), now(), agency, body.considerations, deadlines)
 
         document = await seen(complaint_id, principal)
-        if principal.role is Role.REGIONAL_OPERATOR and body.agency in document["declined_by"]:
+        if principal.role is Role.REGIONAL_OPERATOR and body.agency in Case.of_document(document).declined_by:
             raise invalid(
                 "body.agency", "This agency has just declined the case; choose another.", "OPD ini baru saja menolak."
             )
