@@ -40,6 +40,7 @@ def build(settings: Settings) -> FastAPI:
         connection = MailConnection(settings)
         service.every(timedelta(0), partial(outbox.carry, connection))
         service.after_stop(connection.close)
+    service.after_stop(outbox.release)
     service.after_stop(evidence.close)
     return service.app(
         "LAPOR! Pontianak: notify",

@@ -1,6 +1,7 @@
 """An e-mail as a whole: headers, plain text, HTML, and the photos inside it (RFC 5322, RFC 2045, RFC 2387)."""
 
 from collections.abc import Sequence
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -62,5 +63,5 @@ class Composer:
 def _address(name: str, address: str) -> Address:
     try:
         return Address(one_line(name), addr_spec=address)
-    except (ValueError, IndexError) as error:  # the parser's own faults, which repeat the address
+    except (ValueError, IndexError, MessageError) as error:  # the parser's own faults, which repeat the address
         raise BadAddress(type(error).__name__) from None

@@ -79,7 +79,8 @@ class Outbox:
         reported = await self._report()
         if leased < _BATCH and reported < _BATCH:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), _POLL_SECONDS)
+                async with asyncio.timeout(_POLL_SECONDS):  # wait_for can swallow a cancellation (CPython 86296)
+                    await self._news.wait()
         self._news.clear()
 
     async def _take(self, limit: int) -> int:
@@ -136,7 +137,8 @@ class Outbox:
     async def carry(self, connection: MailConnection) -> None:
         """A courier's round: wait for one e-mail and send it. A shutdown lets it come to its end."""
         try:
-            delivery, contact = await asyncio.wait_for(self._ready.get(), _IDLE_SECONDS)
+            async with asyncio.timeout(_IDLE_SECONDS):
+                delivery, contact = await self._ready.get()
         except TimeoutError:
             await connection.close()
             return
@@ -146,6 +148,12 @@ class Outbox:
         except asyncio.CancelledError:
             await asyncio.wait([sending], timeout=self._settings.one_try.total_seconds())
             raise
+
+    async def release(self) -> None:
+        """Give back what waits here for a courier, so that another process need not wait for the leases to end."""
+        at = now()
+        waiting = [self._ready.get_nowait()[0] for _ in range(self._ready.qsize())]
+        await self._deliveries.settle([(delivery, Wait(at, "given-back")) for delivery in waiting], at, at)
 
     async def _send(self, delivery: Document, contact: Document, connection: MailConnection) -> None:
         if now() + self._settings.one_try > delivery["due_at"]:

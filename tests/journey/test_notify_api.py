@@ -125,7 +125,8 @@ async def notify(servers: Servers, namespace: str) -> AsyncIterator[Notify]:
 @pytest.fixture(autouse=True)
 def obliging(notify: Notify) -> None:
     """The mail server takes everything, unless the test says otherwise."""
-    notify.mailbox.on_recipient = notify.mailbox.on_data = lambda _: None
+    notify.mailbox.on_recipient = lambda _: None
+    notify.mailbox.on_data = lambda _: None
 
 
 async def test_all_six_steps_are_told_to_the_citizen_and_step_6_is_answered(notify: Notify) -> None:
@@ -376,6 +377,7 @@ async def test_nothing_that_leaves_by_topics_or_metrics_tells_who_or_where(notif
     text = "".join(e.model_dump_json() for e in issued) + (await notify.client.get("/metrics")).text
     assert issued
     for told in (contact.name, contact.email, contact.phone):
+        assert told
         assert told not in text
     assert 'lapor_notices_total{notice="reply"}' in text
     assert (REGISTRY.get_sample_value("lapor_deliveries_total", {"channel": "email", "outcome": "sent"}) or 0) > 0
