@@ -187,7 +187,7 @@ class Journal:
         results = await self._store.insert([entry for entry, _ in batch])
         stored = [entry for (entry, _), failure in zip(batch, results, strict=True) if failure is None]
         current = {key: document for entry in stored for key, document in entry.current.items()}
-        await self._project([entry.event for entry in stored], current)
+        projected = await self._project([entry.event for entry in stored], current)
         for (_, written), failure in zip(batch, results, strict=True):
             if written.done():
                 continue  # the caller has gone; the entry stands
@@ -198,16 +198,19 @@ class Journal:
         for entry in stored:
             if isinstance(entry.event, ChainEvent):
                 telemetry.TRANSITIONS.labels(entry.event.transition.value).inc()
-            with suppress(asyncio.QueueFull):  # the relay takes what finds no room
-                self._unsent.put_nowait(entry.event)
+            if projected:
+                with suppress(asyncio.QueueFull):  # the relay takes what finds no room
+                    self._unsent.put_nowait(entry.event)
 
-    async def _project(self, events: Sequence[Event], current: Mapping[str, Document | None]) -> None:
+    async def _project(self, events: Sequence[Event], current: Mapping[str, Document | None]) -> bool:
         try:
             for projection in self._projections:
                 await projection.apply(events, current)
         except Exception:
-            # The entries stand, so the callers are told yes; the relay projects them again.
+            # The entries stand, so the callers are told yes; unmarked, they come to the relay, which projects again.
             log.exception("projection failed; the relay repeats it", entries=len(events))
+            return False
+        return True
 
     async def _send(self) -> None:
         while True:
