@@ -1,10 +1,10 @@
 # LAPOR! Pontianak. `make help` lists what there is; every target makes what it needs by itself.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint format lock clean
+.PHONY: help demo run test lint format lock clean compose compose-up compose-down
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | awk -F: '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | awk -F: '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .venv/installed: requirements.lock requirements-dev.lock deploy/local/bootstrap.sh
 	@sh deploy/local/bootstrap.sh
@@ -30,6 +30,15 @@ format: .venv/installed ## Format the code
 
 lock: .venv/installed ## Write the lock files from what is installed
 	@$(PY) -m deploy.lock
+
+compose: ## The demo on containers of its own, then stop; needs Docker
+	@sh deploy/compose/run.sh demo
+
+compose-up: ## The whole system in containers, left running
+	@sh deploy/compose/run.sh up
+
+compose-down: ## Stop what compose-up started; the data stay
+	@sh deploy/compose/run.sh down
 
 clean: ## Remove the virtual environment, caches and the data of local runs
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build data *.egg-info

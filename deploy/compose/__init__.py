@@ -1,0 +1,1 @@
+"""What the containers' installation on one host needs besides its Compose file."""
