@@ -28,7 +28,7 @@ class ClockStore:
             [
                 _partial("next_alarm_at"),
                 _partial("next_due_at", "_id"),
-                *(_partial(f"due.{clock}", f"warn.{clock}", "agency", "_id") for clock in ANSWERED_FOR),
+                *(_partial(f"due.{clock}", "_id", f"warn.{clock}", "agency") for clock in ANSWERED_FOR),
                 _partial(f"due.{Clock.FOLLOW_UP}", "_id", first="agency"),
                 IndexModel([("clocks.opened_at", ASCENDING)]),
                 IndexModel([("status", ASCENDING)]),
