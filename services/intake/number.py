@@ -14,7 +14,7 @@ _LENGTH = 8
 
 def new_number() -> str:
     """A random number with its check character."""
-    body = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+    body = "".join(_ALPHABET[byte % 32] for byte in secrets.token_bytes(_LENGTH))  # 256 is a multiple of 32
     return _shown(body + _check(body))
 
 
