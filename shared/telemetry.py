@@ -8,11 +8,14 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.sop import Status, Transition
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -27,6 +30,9 @@ TRANSITIONS = Counter("lapor_transitions_total", "SOP transitions that this serv
 CASES = Gauge("lapor_complaints", "Complaints that this service knows, by status.", ["status"])
 PHOTOS = Counter("lapor_photos_total", "Photos sent, by what became of them.", ["outcome"])
 UNPUBLISHED = Gauge("lapor_journal_unpublished_entries", "Journal entries that wait to be published.")
+UNPUBLISHED_AGE = Gauge(
+    "lapor_journal_oldest_unpublished_seconds", "How long the oldest of them has waited; 0 if none waits."
+)
 CONSUMED = Counter("lapor_events_consumed_total", "Events taken from the topics.", ["topic"])
 CONSUMER_LAG = Gauge("lapor_consumer_lag_records", "Records not yet taken, per topic.", ["topic"])
 CONSUMER_BATCH = Histogram(
@@ -38,6 +44,18 @@ CONSUMER_PROGRESS = Gauge(
 DEAD_LETTERS = Counter("lapor_dead_letters_total", "Records put aside as unusable.", ["topic"])
 
 _TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
+
+
+def begin_at_zero(consumes: Iterable[str], issues: Collection[str]) -> None:
+    """Give the counters of a service's topics their series, so that nothing amiss shows as 0 and not as nothing."""
+    for topic in consumes:
+        for metric in (CONSUMED, CONSUMER_LAG, DEAD_LETTERS):
+            metric.labels(topic)
+    for transition in Transition:
+        if transition.topic in issues:
+            TRANSITIONS.labels(transition.value)
+    for status in Status:
+        CASES.labels(status.value)
 
 
 def configure_logs(service: str, level: str, json: bool) -> None:
@@ -88,6 +106,11 @@ def traceparent() -> str | None:
     """The W3C trace context of the request being answered."""
     value = structlog.contextvars.get_contextvars().get("traceparent")
     return value if isinstance(value, str) else None
+
+
+def trace_id() -> str:
+    """The trace id of the request being answered, empty outside of one."""
+    return str(structlog.contextvars.get_contextvars().get("trace_id", ""))
 
 
 class Observe:
