@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import agencies, complaint, local, staff, topics
+from deploy.commands import agencies, complaint, deadletters, local, staff, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,6 +14,7 @@ app.command()(local.up)
 app.command()(local.demo)
 app.add_typer(topics.app, name="topics")
 app.add_typer(complaint.app, name="complaint")
+app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(staff.app, name="staff")
 app.add_typer(agencies.app, name="agencies")
 

@@ -1,0 +1,120 @@
+"""Dead letters: what a consumer group could not use, and putting it back once the cause is mended.
+
+A letter is the original record with its headers, and ``dlq_*`` headers that say where it came from and why
+(`shared.consumer`). Replaying sends the original to the topic it came from: every group takes it again, which does no
+harm, since each event has effect once. That a letter was replayed is remembered by a record of its own in the same
+topic, so that nothing besides Kafka has to be kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from shared.events import now
+from shared.publisher import Publisher, Record
+from shared.settings import ServiceSettings
+from shared.topics import SERVICES, dead_letters
+
+_REPLAYED = "dlq_replayed"
+
+
+class ReplayFailed(Exception):
+    """The brokers did not acknowledge a letter; it can be replayed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One record that was put aside. ``id`` is ``<service>:<offset>``; ``topic`` is where it came from."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    at: datetime
+    replayed: bool
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, str]
+
+
+async def letters(
+    settings: ServiceSettings, services: Sequence[str] = SERVICES, *, reason: str = "", topic: str = ""
+) -> list[DeadLetter]:
+    """The dead letters of services, newest first; ``reason`` and ``topic`` are texts that theirs must contain."""
+    found: list[DeadLetter] = []
+    for service in services:
+        records = await _read(settings, dead_letters(settings.group(service)))
+        replayed = {header(r, _REPLAYED) for r in records}
+        found += [
+            _letter(service, record, str(record.offset) in replayed)
+            for record in records
+            if not header(record, _REPLAYED)
+        ]
+    matching = [one for one in found if reason in one.reason and topic in one.topic]
+    return sorted(matching, key=lambda one: one.at, reverse=True)
+
+
+async def replay(settings: ServiceSettings, chosen: Sequence[DeadLetter]) -> int:
+    """Send letters back to the topics they came from, each as it was; returns how many. Raises ReplayFailed."""
+    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "deadletters")
+    try:
+        for letter in chosen:
+            service, _, offset = letter.id.partition(":")
+            own = [(name, value.encode()) for name, value in letter.headers.items() if not name.startswith("dlq_")]
+            original: Record = (letter.topic, letter.key, letter.value, own)
+            mark: Record = (
+                dead_letters(settings.group(service)),
+                letter.key,
+                None,
+                [(_REPLAYED, offset.encode()), ("dlq_at", now().isoformat().encode())],
+            )
+            for record in (original, mark):
+                if not all(await publisher.send([record])):
+                    raise ReplayFailed(f"dead letter {letter.id} was not acknowledged; replay it again")
+    finally:
+        await publisher.stop()
+    return len(chosen)
+
+
+async def _read(settings: ServiceSettings, topic: str) -> list[ConsumerRecord]:
+    """All that a topic of dead letters holds now (it has one partition, `shared.topics.specs`); nothing where there is
+    no such topic."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        if topic not in await consumer.topics():
+            return []
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        records: list[ConsumerRecord] = []
+        while await consumer.position(partition) < end:
+            for batch in (await consumer.getmany(timeout_ms=1000)).values():
+                records += batch
+        return records
+    finally:
+        await consumer.stop()
+
+
+def header(record: ConsumerRecord, name: str) -> str:
+    """A header of a record as text; empty where it has none."""
+    return next((value.decode(errors="replace") for key, value in record.headers if key == name), "")
+
+
+def _letter(service: str, record: ConsumerRecord, replayed: bool) -> DeadLetter:
+    return DeadLetter(
+        id=f"{service}:{record.offset}",
+        topic=header(record, "dlq_topic"),
+        partition=int(header(record, "dlq_partition") or -1),
+        offset=int(header(record, "dlq_offset") or -1),
+        reason=header(record, "dlq_reason"),
+        at=datetime.fromisoformat(header(record, "dlq_at")),
+        replayed=replayed,
+        key=record.key,
+        value=record.value,
+        headers={name: value.decode(errors="replace") for name, value in record.headers},
+    )
