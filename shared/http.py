@@ -99,6 +99,16 @@ REFUSALS: dict[Refusal, tuple[int, str, str]] = {
     ),
     Refusal.WINDOW_PASSED: (409, "The time for this move has passed.", "Batas waktu untuk tindakan ini telah lewat."),
     Refusal.WINDOW_OPEN: (409, "The citizen's time has not passed yet.", "Batas waktu warga belum lewat."),
+    Refusal.NO_SUCH_AGENCY: (
+        422,
+        "`agency`: the directory has no active agency of this code; choose one of `GET /v1/agencies`.",
+        "OPD tidak ada dalam direktori atau tidak aktif.",
+    ),
+    Refusal.AGENCY_DECLINED: (
+        422,
+        "`agency`: it has declined this complaint already; choose another.",
+        "OPD ini telah menolak laporan tersebut; pilih OPD lain.",
+    ),
 }
 
 

@@ -76,6 +76,8 @@ class Refusal(StrEnum):
     ASSIGNMENT_BINDS = "assignment-binds"
     WINDOW_PASSED = "window-passed"
     WINDOW_OPEN = "window-open"
+    NO_SUCH_AGENCY = "no-such-agency"
+    AGENCY_DECLINED = "agency-declined"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,6 @@ class AgencyRow:
             "name": self.name,
             "categories": list(self.categories),
             "units": list(self.units),
-            "active": True,
         }
 
 
@@ -95,7 +94,8 @@ def _many(text: str) -> tuple[str, ...]:
 
 
 async def import_agencies(settings: ServiceSettings, path: Path = STARTING_SET) -> Imported:
-    """Bring the directory up to the file: agencies are added or changed, none is removed. Raises UnusableFile."""
+    """Bring the directory up to the file: agencies are added or changed, none is removed, and one that was taken out of
+    use stays so. Raises UnusableFile."""
     rows = read(path)
     client = connect(settings.mongo_url)
     try:

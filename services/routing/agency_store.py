@@ -32,9 +32,12 @@ class AgencyStore:
         return [agency async for agency in cursor]
 
     async def put(self, agency: Document) -> Literal["added", "changed", "unchanged"]:
-        """Store an agency under its code and say what that did."""
+        """Store an agency under its code and say what that did. Without ``active`` it stays as active as it was; a new
+        one is."""
         before = await self._agencies.find_one({"_id": agency["_id"]})
         if before and all(before.get(name) == value for name, value in agency.items()):
             return "unchanged"
-        await self._agencies.replace_one({"_id": agency["_id"]}, {**agency, "updated_at": now()}, upsert=True)
+        active = before["active"] if before else True
+        changed = {"active": active, **agency, "updated_at": now()}
+        await self._agencies.replace_one({"_id": agency["_id"]}, changed, upsert=True)
         return "changed" if before else "added"

@@ -5,7 +5,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from services.routing.agency_store import AgencyStore
-from services.routing.api import agencies, cases
+from services.routing.api import agencies, cases, moves
 from services.routing.projection import CONSUMES, ISSUES
 from services.routing.settings import Settings
 from services.routing.store import CaseStore
@@ -30,5 +30,9 @@ def build(settings: Settings) -> FastAPI:
     return service.app(
         "LAPOR! Pontianak: routing",
         "The operators' desks, the agency directory and the coordinator's view: SOP steps 2, 3 and 5.",
-        [cases.router(store, directory, journal, settings.deadlines), agencies.router(directory)],
+        [
+            cases.router(store, directory, settings.deadlines),
+            moves.router(store, directory, journal, settings.deadlines),
+            agencies.router(directory),
+        ],
     )

@@ -29,21 +29,33 @@ def return_(
 
 
 def assign(
-    case: Case, actor: Actor, at: datetime, agency: Agency, considerations: str, deadlines: Deadlines
+    case: Case,
+    actor: Actor,
+    at: datetime,
+    agency: Agency | None,
+    considerations: str,
+    deadlines: Deadlines,
 ) -> Assigned | Refusal:
     """An agency gets the case, with the considerations of the PPM team (SOP step 3 "Yes").
 
-    The coordinator assigns after two declines, and what he assigns binds (beyond the SOP)."""
+    The coordinator assigns after two declines, and what he assigns binds; only he can choose an agency that has
+    declined (beyond the SOP). ``agency`` is None where the directory has no active one of the code asked for.
+    """
     move = case.check(Transition.ASSIGNED, actor.role)
     if isinstance(move, Refusal):
         return move
+    if agency is None:
+        return Refusal.NO_SUCH_AGENCY
+    binding = actor.role is Role.COORDINATOR
+    if agency.code in case.declined_by and not binding:
+        return Refusal.AGENCY_DECLINED
     fields = case.next(actor, at)
     return Assigned(
         **fields,
         agency=agency,
         considerations=considerations,
         report=case.report,
-        binding=actor.role is Role.COORDINATOR,
+        binding=binding,
         due_at=deadlines.due_at(Clock.FOLLOW_UP, fields["occurred_at"]),
     )
 

@@ -7,6 +7,7 @@ from shared.case import Case
 from shared.events import (
     CHAIN_TOPICS,
     Assigned,
+    ClockEvent,
     ComplaintEvent,
     Documented,
     ProgressNoted,
@@ -30,6 +31,7 @@ ISSUES = tuple(
     )
 )
 CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
+_GRAVEST = (SlaBreached.topic, SlaWarned.topic)
 
 
 def desk_of(case: Case) -> Role | None:
@@ -48,16 +50,16 @@ def desk_of(case: Case) -> Role | None:
 def deriving(deadlines: Deadlines) -> Derive:
     """The derivation of a document's fields under the deadlines in force.
 
-    ``informed`` says when the coordinator was told of the case, and of what (SOP steps 3 and 5). ``alarm`` is the last
-    alarm of the clock that runs now that was not taken back."""
+    ``informed`` says when the coordinator was told of the case, and of what (SOP steps 3 and 5). ``alarm`` is the
+    gravest alarm of the clock that runs now that was not taken back. ``due_at`` is when the desk or agency that has the
+    case is due; None while it is the citizen's own time, in which nobody is late."""
 
     def derive(events: Sequence[ComplaintEvent]) -> Document:
         case = Case.of(events)
         report = case.report
-        withdrawn = {e.alarm for e in events if isinstance(e, SlaWithdrawn)}
-        raised = [e for e in events if isinstance(e, SlaWarned | SlaBreached) and e.id not in withdrawn]
         rule = clock_of(case.status) if case.status else None
-        running = [e for e in raised if rule and e.clock is rule.clock and e.opened_at == case.clock_opened_at]
+        alarms = [e for e in standing_alarms(events) if rule and e.clock is rule.clock]
+        running = {e.topic for e in alarms if e.opened_at == case.clock_opened_at}
         return {
             "number": case.number,
             "status": case.status,
@@ -70,8 +72,8 @@ def deriving(deadlines: Deadlines) -> Derive:
             "agency": case.agency.code if case.agency else None,
             "submitted_at": case.submitted_at,
             "moved_at": case.moved_at,
-            "due_at": case.due(deadlines),
-            "alarm": running[-1].topic if running else None,
+            "due_at": case.due(deadlines) if rule and not rule.lapses else None,
+            "alarm": min(running, key=_GRAVEST.index, default=None),
             "informed": [
                 {"at": e.occurred_at, "event": e.topic, "seq": e.seq}
                 for e in events
@@ -81,3 +83,9 @@ def deriving(deadlines: Deadlines) -> Derive:
         }
 
     return derive
+
+
+def standing_alarms(events: Sequence[ComplaintEvent]) -> list[ClockEvent]:
+    """Warnings and breaches that were not taken back, along the chain."""
+    withdrawn = {event.alarm for event in events if isinstance(event, SlaWithdrawn)}
+    return [e for e in events if isinstance(e, SlaWarned | SlaBreached) and e.id not in withdrawn]

@@ -45,6 +45,7 @@ class CaseStore:
         await self._cases.create_indexes(
             [
                 *(IndexModel([*by, *sort]) for by in [[], *narrowed] for sort in sorts),
+                IndexModel([("moved_at", ASCENDING), ("_id", ASCENDING)]),
                 IndexModel([("number", ASCENDING)]),
                 IndexModel([("informed_at", DESCENDING), ("_id", DESCENDING)]),
                 IndexModel([("agency", ASCENDING), ("status", ASCENDING)]),
@@ -75,7 +76,7 @@ class CaseStore:
         if search.text and re.fullmatch(r"LP-[0-9A-Z-]{1,14}", search.text.upper()):
             query["number"] = {"$regex": f"^{re.escape(search.text.upper())}"}
         elif search.text:
-            words = " ".join(f'"{word}"' for word in search.text.replace('"', " ").split())
+            words = " ".join(f'"{word}"' for word in re.findall(r"\w+", search.text))
             query["$text"] = {"$search": words}
         return await page(self._cases, {"$and": [query, visible]}, sort, limit, cursor)
 
@@ -98,6 +99,17 @@ class CaseStore:
             hint="agency_1_status_1",
         )
         return {row["_id"]: row["cases"] async for row in counted}
+
+    async def oldest_open(self) -> datetime | None:
+        """When the oldest open case was submitted; None if no case is open."""
+        oldest = [
+            found["submitted_at"]
+            for status in _OPEN
+            async for found in self._cases.find({"status": status, "submitted_at": {"$ne": None}})
+            .sort("submitted_at", ASCENDING)
+            .limit(1)
+        ]
+        return min(oldest, default=None)
 
     async def overdue_by_status(self, at: datetime) -> dict[str, int]:
         """How many open cases are past their time, by status."""

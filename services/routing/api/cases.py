@@ -1,4 +1,4 @@
-"""The operators' queues, the case file, the moves of the central and regional desks, and the coordinator's view."""
+"""The operators' queues, the case file, and the coordinator's view."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,31 +7,34 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
-from services.routing import desk as desk_
 from services.routing.agency_store import AgencyStore
+from services.routing.projection import standing_alarms
 from services.routing.store import CaseStore, Search
 from shared.access import holding, may_see
 from shared.auth import Principal
 from shared.calendar import Deadline, Deadlines, due_at
 from shared.case import Case
-from shared.desk import Moved, actor, carry_out, chronicle
+from shared.desk import chronicle
 from shared.events import Agency, Photo, Report, now
-from shared.http import Cursor, Limit, Once, any_of, invalid, not_found
-from shared.journal import Journal
+from shared.http import Cursor, Limit, any_of, invalid, not_found
 from shared.projection import Document, history
-from shared.sop import HOLDER, Desk, Role, Status, Transition
+from shared.sop import HOLDER, Clock, Desk, Role, Status, Transition, clock_of
 
-Central = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR)]
-Regional = Annotated[Principal, any_of(Role.REGIONAL_OPERATOR)]
-Assigner = Annotated[Principal, any_of(Role.REGIONAL_OPERATOR, Role.COORDINATOR)]
 Coordinator = Annotated[Principal, any_of(Role.COORDINATOR)]
 Reader = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)]
-Sort = Literal["due_at", "-due_at", "submitted_at", "-submitted_at"]
+Sort = Literal["due_at", "-due_at", "submitted_at", "-submitted_at", "moved_at", "-moved_at"]
+Queue = Literal["central", "regional", "coordinator"]
+QUEUES: dict[Queue, Role] = {
+    "central": Role.CENTRAL_OPERATOR,
+    "regional": Role.REGIONAL_OPERATOR,
+    "coordinator": Role.COORDINATOR,
+}
+Alarm = Literal["sla.warned", "sla.breached"]
 
 
 class CaseRow(BaseModel):
-    """One row of a queue. ``due_at`` is when the step that runs now is due; ``alarm`` the SLA service's last word on
-    it."""
+    """One row of a queue. ``due_at`` is when the desk or agency that has the case is due; null while it is the
+    citizen's own time. ``alarm`` is the last alarm of that time."""
 
     complaint_id: str
     number: str
@@ -46,7 +49,7 @@ class CaseRow(BaseModel):
     moved_at: datetime
     due_at: datetime | None
     overdue: bool
-    alarm: str | None = Field(examples=["sla.warned"])
+    alarm: Alarm | None
     allowed: list[Transition] = Field(description="the moves that you can make now")
 
 
@@ -57,60 +60,76 @@ class CasePage(BaseModel):
     next: str | None
 
 
-class SuggestedAgency(BaseModel):
-    code: str
-    name: str
+class PhotoLink(Photo):
+    """A photo, and where it is read: ``GET`` the path at the service that holds it, with your own token."""
+
+    path: str
 
 
-class CaseFile(CaseRow):
-    """The whole case. The reporter's data are at intake: ``POST /v1/complaints/{id}/reporter`` there."""
+class Running(BaseModel):
+    """The time that runs now: an SOP step's, or the citizen's own (``step`` null), after which the case closes."""
 
-    seq: int
-    report: Report
-    unit: str | None
-    declined_by: list[str]
-    evidence: list[Photo]
-    evidence_note: str
-    suggested_agencies: list[SuggestedAgency] = Field(description="active agencies that serve the category")
-    history: list[dict[str, Any]] = Field(description="the events of the case, oldest first")
+    clock: Clock
+    step: int | None
+    opened_at: datetime | None
+    due_at: datetime | None
 
 
-class Forward(BaseModel):
-    analysis: str = Field(min_length=10, max_length=5000, examples=["Lengkap dan jelas; kewenangan kota."])
+class StandingAlarm(BaseModel):
+    """A warning or breach of a step's time that was not taken back."""
 
-
-class Return(BaseModel):
-    reason: Literal["incomplete", "outside_authority"]
-    explanation: str = Field(
-        min_length=10,
-        max_length=2000,
-        description="what is missing, or who is competent; the citizen reads it",
-        examples=["Mohon lengkapi nama jalan dan patokan terdekat."],
-    )
-
-
-class Assign(BaseModel):
-    agency: str = Field(max_length=20, examples=["DPUPR"])
-    considerations: str = Field(min_length=10, max_length=5000, description="of the PPM team")
-
-
-class Rework(BaseModel):
-    reason: str = Field(min_length=10, max_length=2000, examples=["Foto tidak menunjukkan lokasi yang dilaporkan."])
-
-
-class Record(BaseModel):
-    note: str = Field(min_length=3, max_length=2000, examples=["Bukti sesuai dengan laporan."])
+    event: Alarm
+    clock: Clock
+    agency: str | None
+    at: datetime
+    due_at: datetime
 
 
 class Informed(BaseModel):
-    """Something the coordinator was told (SOP steps 3 and 5)."""
+    """Something the coordinator was told: at assignment and at documentation (SOP steps 3 and 5)."""
 
     at: datetime
     event: str
     seq: int
 
 
+class SuggestedAgency(BaseModel):
+    code: str
+    name: str
+
+
+class ReporterRequest(BaseModel):
+    """Who reported is not said here: ask the service that holds it, which records who asked and why."""
+
+    held_by: Literal["intake"] = "intake"
+    method: Literal["POST"] = "POST"
+    path: str
+
+
+class CaseFile(CaseRow):
+    """The whole case, as its holder and the coordinator see it."""
+
+    seq: int
+    report: Report
+    photos: list[PhotoLink] = Field(description="of the report")
+    reporter: ReporterRequest | None = Field(description="null for an anonymous report")
+    running: Running | None
+    alarms: list[StandingAlarm]
+    assigned_to: Agency | None
+    considerations: str | None = Field(description="of the PPM team, at the last assignment")
+    binding: bool = Field(description="assigned by the coordinator: cannot be declined")
+    unit: str | None = Field(description="of the agency's secretariat, which follows up")
+    declined_by: list[str]
+    evidence: list[PhotoLink] = Field(description="of the finished work")
+    evidence_note: str
+    informed: list[Informed]
+    suggested_agencies: list[SuggestedAgency] = Field(description="active agencies that serve the category")
+    history: list[dict[str, Any]] = Field(description="the events of the case with progress notes, oldest first")
+
+
 class InformedCase(BaseModel):
+    """A case that the coordinator was told of."""
+
     complaint_id: str
     number: str
     title: str
@@ -120,159 +139,100 @@ class InformedCase(BaseModel):
 
 
 class InformedPage(BaseModel):
+    """One page, the latest first; ``next`` is the cursor of the next, null at the end."""
+
     items: list[InformedCase]
     next: str | None
 
 
 class Summary(BaseModel):
-    """The coordinator's figures: cases by status, those past their time by status, and open cases by agency."""
+    """The coordinator's figures: cases by status, those past their time by status, open cases by agency, and when the
+    oldest open case was submitted."""
 
     by_status: dict[str, int]
     overdue_by_status: dict[str, int]
     open_by_agency: dict[str, int]
+    oldest_open_at: datetime | None
 
 
-def router(cases: CaseStore, agencies: AgencyStore, journal: Journal, deadlines: Deadlines) -> APIRouter:
-    """The routes about cases."""
+async def seen(cases: CaseStore, complaint_id: str, principal: Principal) -> Document:
+    """The case, if the caller may see it. Raises 404."""
+    document = await cases.find(complaint_id)
+    if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
+        raise not_found()
+    return document
+
+
+def router(cases: CaseStore, agencies: AgencyStore, deadlines: Deadlines) -> APIRouter:
+    """The routes that read cases."""
     api = APIRouter(prefix="/v1", tags=["cases"])
-
-    async def seen(complaint_id: str, principal: Principal) -> Document:
-        document = await cases.find(complaint_id)
-        if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
-            raise not_found()
-        return document
-
-    async def move(complaint_id: str, principal: Principal, decide: Any, once: Once) -> Moved:
-        return await carry_out(journal, lambda key: seen(key, principal), complaint_id, principal, decide, once)
 
     @api.get("/cases", summary="Queues and search")
     async def queue(
         principal: Reader,
-        desk: Annotated[Literal["central", "regional", "coordinator"] | None, Query(description="whose queue")] = None,
+        desk: Annotated[Queue | None, Query(description="whose queue: what waits for that desk")] = None,
         status: Status | None = None,
         category: str | None = None,
         district: str | None = None,
         agency: str | None = None,
-        age: Annotated[str | None, Query(description="submitted longer ago than this, such as 3d or 12h")] = None,
+        age: Annotated[str | None, Query(description="submitted longer ago than this", examples=["3d", "12h"])] = None,
         overdue: Annotated[bool, Query(description="only what is past its time")] = False,
         due_before: AwareDatetime | None = None,
         q: Annotated[
-            str | None, Query(min_length=2, max_length=100, description="words of the report, or a number")
+            str | None, Query(min_length=2, max_length=100, description="words of the report, or how a number begins")
         ] = None,
-        sort: Sort = "due_at",
+        sort: Annotated[
+            Sort | None, Query(description="without it what is due first, or outside the queues what moved last")
+        ] = None,
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> CasePage:
-        roles = {
-            "central": Role.CENTRAL_OPERATOR,
-            "regional": Role.REGIONAL_OPERATOR,
-            "coordinator": Role.COORDINATOR,
-        }
+        moment = now()
         search = Search(
-            desk=roles[desk] if desk else None,
+            desk=QUEUES[desk] if desk else None,
             status=status,
             category=category,
             district=district,
             agency=agency,
-            submitted_before=_before(age) if age else None,
-            due_before=now() if overdue else due_before,
+            submitted_before=_before(moment, age) if age else None,
+            due_before=min(moment, due_before or moment) if overdue else due_before,
             text=q,
         )
-        found, following = await cases.queue(search, _visible(principal), sort, limit, cursor)
-        return CasePage(items=[CaseRow(**_row(d, principal.role)) for d in found if d["title"]], next=following)
+        order = sort or ("due_at" if desk or search.due_before else "-moved_at")
+        found, following = await cases.queue(search, _visible(principal), order, limit, cursor)
+        rows = [CaseRow(**_row(d, principal.role, moment)) for d in found if d["title"]]
+        return CasePage(items=rows, next=following)
 
     @api.get("/cases/{complaint_id}", summary="The case file")
     async def show(complaint_id: str, principal: Reader) -> CaseFile:
-        document = await seen(complaint_id, principal)
-        case = Case.of_document(document)
+        document = await seen(cases, complaint_id, principal)
         suggested = await agencies.for_category(document["category"])
-        return CaseFile(
-            **_row(document, principal.role),
-            seq=case.seq,
-            report=case.report,
-            unit=case.unit,
-            declined_by=list(case.declined_by),
-            evidence=list(case.evidence),
-            evidence_note=case.evidence_note,
-            suggested_agencies=[SuggestedAgency(code=a["_id"], name=a["name"]) for a in suggested],
-            history=chronicle(history(document)),
-        )
-
-    @api.post("/cases/{complaint_id}/forward", summary="Pass it on with your analysis (SOP step 2)", status_code=201)
-    async def forward(complaint_id: str, body: Forward, principal: Central, once: Once) -> Moved:
-        return await move(
-            complaint_id, principal, lambda case: desk_.forward(case, actor(principal), now(), body.analysis), once
-        )
-
-    @api.post("/cases/{complaint_id}/return", summary='Back to the citizen (SOP step 3 "No")', status_code=201)
-    async def return_(complaint_id: str, body: Return, principal: Regional, once: Once) -> Moved:
-        return await move(
-            complaint_id,
-            principal,
-            lambda case: desk_.return_(case, actor(principal), now(), body.reason, body.explanation),
-            once,
-        )
-
-    @api.post("/cases/{complaint_id}/assign", summary='To an agency (SOP step 3 "Yes")', status_code=201)
-    async def assign(complaint_id: str, body: Assign, principal: Assigner, once: Once) -> Moved:
-        found = await agencies.find(body.agency)
-        if found is None or not found["active"]:
-            raise invalid(
-                "body.agency", "There is no such active agency; GET /v1/agencies lists them.", "OPD tidak dikenal."
-            )
-        agency = Agency(code=found["_id"], name=found["name"])
-
-        def decide(case: Case) -> Any:
-            return desk_.assign(case, actor(principal), now(), agency, body.considerations, deadlines)
-
-        document = await seen(complaint_id, principal)
-        if principal.role is Role.REGIONAL_OPERATOR and body.agency in Case.of_document(document).declined_by:
-            raise invalid(
-                "body.agency", "This agency has just declined the case; choose another.", "OPD ini baru saja menolak."
-            )
-        return await move(complaint_id, principal, decide, once)
-
-    @api.post("/cases/{complaint_id}/rework", summary="The evidence does not do: say why", status_code=201)
-    async def rework(complaint_id: str, body: Rework, principal: Regional, once: Once) -> Moved:
-        return await move(
-            complaint_id,
-            principal,
-            lambda case: desk_.request_rework(case, actor(principal), now(), body.reason, deadlines),
-            once,
-        )
-
-    @api.post("/cases/{complaint_id}/document", summary="Record the evidence (SOP step 5)", status_code=201)
-    async def document(complaint_id: str, body: Record, principal: Regional, once: Once) -> Moved:
-        return await move(
-            complaint_id, principal, lambda case: desk_.document(case, actor(principal), now(), body.note), once
-        )
+        return _file(document, principal.role, suggested, deadlines)
 
     @api.get("/informed", summary="What the coordinator was told, latest first")
-    async def informed(principal: Coordinator, limit: Limit = 20, cursor: Cursor = None) -> InformedPage:
+    async def informed(_: Coordinator, limit: Limit = 20, cursor: Cursor = None) -> InformedPage:
         found, following = await cases.informed(limit, cursor)
-        fields = ("number", "title", "status", "agency", "informed")
-        rows = [{"complaint_id": d["_id"], **{name: d[name] for name in fields}} for d in found if d["title"]]
-        return InformedPage(items=[InformedCase.model_validate(row) for row in rows], next=following)
+        rows = [InformedCase(complaint_id=d["_id"], **d) for d in found if d["title"]]
+        return InformedPage(items=rows, next=following)
 
     @api.get("/summary", summary="The coordinator's figures")
-    async def summary(principal: Coordinator) -> Summary:
+    async def summary(_: Coordinator) -> Summary:
         return Summary(
             by_status=await cases.count_by_status(),
             overdue_by_status=await cases.overdue_by_status(now()),
             open_by_agency=await cases.open_by_agency(),
+            oldest_open_at=await cases.oldest_open(),
         )
 
     return api
 
 
-def _before(age: str) -> datetime:
+def _before(moment: datetime, age: str) -> datetime:
     """The moment so long ago. Raises 422."""
     try:
-        length = Deadline.parse(age)
+        return moment - (due_at(moment, Deadline.parse(age)) - moment)
     except ValueError as error:
         raise invalid("query.age", str(error)) from None
-    moment = now()
-    return moment - (due_at(moment, length) - moment)
 
 
 def _visible(principal: Principal) -> Mapping[str, Any]:
@@ -283,9 +243,9 @@ def _visible(principal: Principal) -> Mapping[str, Any]:
     return {"$or": [{"visibility": {"$ne": "rahasia"}}, {"status": {"$in": held}}]}
 
 
-def _row(document: Document, role: Role) -> dict[str, Any]:
+def _row(document: Document, role: Role, moment: datetime) -> dict[str, Any]:
     case = Case.of_document(document)
-    assert case.status is not None
+    assert case.status is not None, "seen and listed cases have a report"
     fields = ("number", "status", "title", "category", "district", "agency", "visibility", "submitted_at", "moved_at")
     due = document["due_at"]
     return {
@@ -293,7 +253,50 @@ def _row(document: Document, role: Role) -> dict[str, Any]:
         **{name: document[name] for name in fields},
         "holder": HOLDER[case.status],
         "due_at": due,
-        "overdue": due is not None and due < now(),
+        "overdue": due is not None and due < moment,
         "alarm": document["alarm"],
         "allowed": case.allowed(role),
     }
+
+
+def _file(document: Document, role: Role, suggested: list[Document], deadlines: Deadlines) -> CaseFile:
+    case, events = Case.of_document(document), history(document)
+    assert case.status is not None
+    assert case.report is not None
+    rule = clock_of(case.status)
+    considered = [text for e in events if (text := getattr(e, "considerations", None))]
+    at_intake = f"/v1/complaints/{case.complaint_id}"
+    return CaseFile(
+        **_row(document, role, now()),
+        seq=case.seq,
+        report=case.report,
+        photos=_links(case.report.photos, at_intake),
+        reporter=None if case.report.visibility == "anonim" else ReporterRequest(path=f"{at_intake}/reporter"),
+        running=Running(clock=rule.clock, step=rule.step, opened_at=case.clock_opened_at, due_at=case.due(deadlines))
+        if rule
+        else None,
+        alarms=[
+            StandingAlarm(
+                event=e.topic,
+                clock=e.clock,
+                agency=e.agency.code if e.agency else None,
+                at=e.occurred_at,
+                due_at=e.due_at,
+            )
+            for e in standing_alarms(events)
+        ],
+        assigned_to=case.agency,
+        considerations=considered[-1] if considered else None,
+        binding=case.binding,
+        unit=case.unit,
+        declined_by=list(case.declined_by),
+        evidence=_links(case.evidence, f"/v1/work/{case.complaint_id}"),
+        evidence_note=case.evidence_note,
+        informed=[Informed(**told) for told in document["informed"]],
+        suggested_agencies=[SuggestedAgency(code=a["_id"], name=a["name"]) for a in suggested],
+        history=chronicle(events),
+    )
+
+
+def _links(photos: tuple[Photo, ...], case_path: str) -> list[PhotoLink]:
+    return [PhotoLink(**photo.model_dump(), path=f"{case_path}/photos/{photo.id}") for photo in photos]
