@@ -18,6 +18,7 @@ from shared.sop import Role
 ISSUER = "lapor-intake"
 AUDIENCE = "lapor"
 ALGORITHM = "ES256"
+_PAUSE_SECONDS = 1.0
 
 
 class InvalidToken(Exception):
@@ -49,7 +50,7 @@ class Verifier:
         self._verified: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
         self._remembered = remembered
         self._refetch = refetch_seconds
-        self._fetched_at = float("-inf")
+        self._fetched_at = self._failed_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def verify(self, token: str) -> Principal:
@@ -91,12 +92,15 @@ class Verifier:
             raise InvalidToken("its key is unknown") from None
 
     async def _fetch(self) -> None:
+        if time.monotonic() - self._failed_at < _PAUSE_SECONDS:  # those who waited for the same failure share it
+            raise KeysUnavailable(f"the keys at {self._url} could not be read a moment ago")
         try:
             async with httpx.AsyncClient(timeout=5) as client:
                 answer = await client.get(self._url)
                 answer.raise_for_status()
                 self._keys = {str(k.key_id): k for k in jwt.PyJWKSet.from_dict(answer.json()).keys}
         except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+            self._failed_at = time.monotonic()
             raise KeysUnavailable(f"the keys at {self._url} cannot be read: {error!r}") from None
         self._fetched_at = time.monotonic()
 

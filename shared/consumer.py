@@ -98,6 +98,9 @@ class EventConsumer:
                 event = from_record(self._short(record.topic), record.key, record.value, record.headers)
             except Malformed as reason:
                 bad.append((record, str(reason)))
+            except Exception as error:  # whatever a record does to the decoder, it must not hold up the rest
+                log.exception("a record broke the decoder", topic=record.topic, offset=record.offset)
+                bad.append((record, repr(error)))
             else:
                 events.append((event, record))
         bad += await self._apply(events)
@@ -148,6 +151,7 @@ class EventConsumer:
                 return
             except (*TRANSIENT, TimeoutError, KafkaError) as error:
                 log.warning("waiting to apply events", reason=repr(error), events=len(events))
+                self._progress_at = time.monotonic()  # to wait for what is away is no stall: no restart would help
                 if time.monotonic() + pause > deadline:
                     raise
             await asyncio.sleep(pause)
@@ -157,7 +161,7 @@ class EventConsumer:
         if not bad:
             return
         topic = dead_letters(self._group)
-        letters: list[Record] = [(topic, r.key, r.value, dead_letter_headers(r, reason)) for r, reason in bad]
+        letters: list[Record] = [(topic, r.key, _sendable(r), dead_letter_headers(r, reason)) for r, reason in bad]
         if not all(await self._publisher.send(letters)):
             raise DeadLettersUnavailable
         for record, reason in bad:
@@ -174,24 +178,36 @@ class EventConsumer:
         """Measure the lag every few seconds, from what the consumer knows of its partitions' ends."""
         while True:
             await asyncio.sleep(2)
-            consumer: AIOKafkaConsumer | None = self.subscriber.consumer
-            if consumer is None:
-                continue
-            lags: dict[str, int] = dict.fromkeys(self._topics, 0)
-            for partition in consumer.assignment():
-                end = consumer.highwater(partition)
-                if end is not None and partition.topic in lags:
-                    taken = await consumer.position(partition)
-                    lags[partition.topic] += max(0, end - taken)
-            for topic, records in lags.items():
-                telemetry.CONSUMER_LAG.labels(self._short(topic)).set(records)
-            self.lag = sum(lags.values())
-            if self.lag == 0:
-                self._progress()
+            try:
+                await self._measure()
+            except KafkaError as error:  # a partition went to another process while it was asked about
+                log.info("lag not measured this time", reason=repr(error))
+
+    async def _measure(self) -> None:
+        consumer: AIOKafkaConsumer | None = self.subscriber.consumer
+        if consumer is None:
+            return
+        lags: dict[str, int] = dict.fromkeys(self._topics, 0)
+        for partition in consumer.assignment():
+            end = consumer.highwater(partition)
+            if end is not None and partition.topic in lags:
+                taken = await consumer.position(partition)
+                lags[partition.topic] += max(0, end - taken)
+        for topic, records in lags.items():
+            telemetry.CONSUMER_LAG.labels(self._short(topic)).set(records)
+        self.lag = sum(lags.values())
+        if self.lag == 0:
+            self._progress()
 
 
 async def _raw(message: KafkaMessage) -> list[bytes]:
     return message.body  # type: ignore[return-value] # a batch's body is the list of values
+
+
+def _sendable(record: ConsumerRecord) -> bytes | None:
+    """The record's value; the producer takes no record that has neither a key nor a value."""
+    value: bytes | None = record.value
+    return b"" if record.key is None and value is None else value
 
 
 def dead_letter_headers(record: ConsumerRecord, reason: str) -> list[tuple[str, bytes]]:

@@ -28,7 +28,10 @@ def new_id() -> str:
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+    try:
+        return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+    except OverflowError:  # of the first or last hours that a datetime can hold
+        raise ValueError("the time is out of range") from None
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_whole_milliseconds)]

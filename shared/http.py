@@ -15,8 +15,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from shared import telemetry
 from shared.auth import InvalidToken, Principal, Verifier
-from shared.journal import Idempotency, KeyReused, Overloaded, Taken
+from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
 from shared.sop import Refusal, Role
 from shared.storage import TRANSIENT, BadCursor
 
@@ -207,13 +208,19 @@ def install(app: FastAPI) -> None:
     async def _cursor(_: Request, error: BadCursor) -> JSONResponse:
         return invalid("query.cursor", f"{error}. Start from the first page.").response()
 
+    async def unencodable(_: Request, __: Exception) -> JSONResponse:
+        return invalid("body", "A text holds characters that are not valid Unicode.").response()
+
+    for error in (Unstorable, UnicodeEncodeError):
+        app.add_exception_handler(error, unencodable)
+
     async def unavailable(_: Request, __: Exception) -> JSONResponse:
         detail = "The service cannot take this now. Send the same request again, with the same Idempotency-Key."
         message = "Layanan sedang sibuk. Silakan coba beberapa saat lagi."
         return Problem(503, "unavailable", detail, message, headers={"Retry-After": "2"}).response()
 
-    for error in (Overloaded, TimeoutError, *TRANSIENT):
-        app.add_exception_handler(error, unavailable)
+    for away in (Overloaded, TimeoutError, *TRANSIENT):
+        app.add_exception_handler(away, unavailable)
 
     @app.exception_handler(Taken)
     async def _taken(_: Request, __: Taken) -> JSONResponse:
@@ -222,4 +229,5 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unexpected(_: Request, __: Exception) -> JSONResponse:
         detail = "The service failed on this request; its operators have been told. Give them the header x-trace-id."
-        return Problem(500, "internal-error", detail, "Terjadi kesalahan pada sistem.").response()
+        headers = {"x-trace-id": telemetry.trace_id()}  # this answer is made outside of what adds it to the others
+        return Problem(500, "internal-error", detail, "Terjadi kesalahan pada sistem.", headers=headers).response()

@@ -32,8 +32,12 @@ class KeyReused(Exception):
     """The Idempotency-Key was used before, with another request."""
 
 
+class Unstorable(ValueError):
+    """The event holds what no database or topic takes, such as text that is not Unicode; the text says what."""
+
+
 class Overloaded(Exception):
-    """More requests wait for the journal than it may hold; try again after a moment."""
+    """More requests wait for the journal than it may hold, or it has not started; try again after a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class JournalStore(Protocol):
     """Where entries live. The contract suite in ``tests/contract`` says how an implementation behaves."""
 
     async def insert(self, entries: Sequence[Entry]) -> list[Exception | None]:
-        """Store each entry durably; per entry None, `Taken`, or `KeyReused` where its idempotency key exists."""
+        """Store each entry durably; per entry None, `Taken`, `KeyReused` where its idempotency key exists, or
+        `Unstorable`: one entry's failure is not the others'."""
 
     async def find_key(self, key: str) -> tuple[str, Event] | None:
         """The request hash and the event stored under an idempotency key."""
@@ -118,8 +123,8 @@ class Journal:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to write, publish and relay."""
-        self._tasks = [asyncio.create_task(loop()) for loop in (self._write, self._send, self._relay)]
+        """Begin to write, publish and relay; repeating it does nothing."""
+        self._tasks = self._tasks or [asyncio.create_task(loop()) for loop in (self._write, self._send, self._relay)]
 
     async def stop(self) -> None:
         """Write and publish what is under way, then end. New entries must not come any more."""
@@ -138,10 +143,12 @@ class Journal:
     ) -> Event:
         """Write one event and project it; returns it, or the earlier one that the same request under the same key made.
 
-        Raises `Taken` if its id exists, `KeyReused` if the key was used for another request, `Overloaded` if too many
-        wait, and what the database raises where the outcome is unknown: then the same request with the same key is
-        safe.
+        Raises `Taken` if its id exists, `KeyReused` if the key was used for another request, `Unstorable`, `Overloaded`
+        if too many wait or the journal has not started, and what the database raises where the outcome is unknown: then
+        the same request with the same key is safe.
         """
+        if not self._tasks:
+            raise Overloaded
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             self._waiting.put_nowait((Entry(event, idempotency, current or {}), written))
@@ -149,7 +156,7 @@ class Journal:
             raise Overloaded from None
         try:
             await written
-        except KeyReused:
+        except (KeyReused, Taken):  # the same request sent twice at once collides in both, and either may be told
             earlier = await self.replay(idempotency)
             if earlier is None:
                 raise

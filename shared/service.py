@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shared import asyncapi, http, telemetry
 from shared.auth import Verifier
 from shared.consumer import EventConsumer, Handle
+from shared.events import now
 from shared.journal import Journal, Projecting
 from shared.publisher import Publisher
 from shared.settings import ServiceSettings
@@ -45,6 +46,7 @@ class Service:
         self.name = name
         self.settings = settings
         self.contract = contract
+        telemetry.begin_at_zero(contract.consumes, contract.issues)
         self._client = connect(settings.mongo_url)
         self.database: Database = self._client[settings.database(name)]
         self.publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, name)
@@ -124,6 +126,8 @@ class Service:
                 self._missing = "mongodb"
                 for step in self._prepare:
                     await step()
+                if self._journal:
+                    await self._journal.start()  # what is asked of the service meanwhile waits there for the brokers
                 self._missing = "kafka"
                 if self._consumer:
                     await self._consumer.start()
@@ -133,7 +137,6 @@ class Service:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5)
         if self._journal:
-            await self._journal.start()
             self.every(timedelta(seconds=5), self._count_unpublished)
         self._tasks = [asyncio.create_task(self._repeat(interval, step)) for interval, step in self._periodic]
         self._missing = ""
@@ -162,6 +165,8 @@ class Service:
 
     async def _count_unpublished(self) -> None:
         telemetry.UNPUBLISHED.set(await self._journal_store.count_unpublished())
+        oldest = await self._journal_store.oldest_unpublished()
+        telemetry.UNPUBLISHED_AGE.set(max(0.0, (now() - oldest).total_seconds()) if oldest else 0)
 
     def _operations(self) -> APIRouter:
         router = APIRouter(tags=["operations"], responses={})

@@ -13,14 +13,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import bson
+from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
-from pymongo.errors import AutoReconnect, BulkWriteError, ConnectionFailure, DuplicateKeyError, ExecutionTimeout
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    ExecutionTimeout,
+)
 from pymongo.errors import WTimeoutError as WriteTimeout
 from pymongo.write_concern import WriteConcern
 
 from shared.events import Event, from_document, now
-from shared.journal import Entry, KeyReused, Taken
+from shared.journal import Entry, KeyReused, Taken, Unstorable
 from shared.projection import Document
 
 __all__ = [
@@ -48,6 +57,8 @@ TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteTimeout)
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 _FOLLOWS = WriteConcern(w=1, j=False)
 _DUPLICATE = 11000
+_UNENCODABLE = (BSONError, UnicodeError, OverflowError, DocumentTooLarge)
+"""What the driver raises, before it sends anything, for a value that a document cannot hold."""
 
 
 def connect(url: str) -> AsyncIOMotorClient[Document]:
@@ -108,6 +119,10 @@ class MongoJournal:
             documents.append(document)
         try:
             await self._durable.insert_many(documents, ordered=False)
+        except _UNENCODABLE as fault:
+            if len(entries) == 1:
+                return [Unstorable(str(fault))]
+            return [failure for entry in entries for failure in await self.insert([entry])]
         except BulkWriteError as failure:
             details: Mapping[str, Any] = failure.details or {}
             if details.get("writeConcernErrors"):
@@ -129,6 +144,12 @@ class MongoJournal:
 
     async def count_unpublished(self) -> int:
         return await self._durable.count_documents({"published": False}, hint="unpublished")
+
+    async def oldest_unpublished(self) -> datetime | None:
+        """When the entry was recorded that has waited longest to be published; None if none waits."""
+        waiting = self._follows.find({"published": False}, {"recorded_at": 1}, hint="unpublished")
+        found = await waiting.sort("recorded_at", ASCENDING).limit(1).to_list(1)
+        return found[0]["recorded_at"] if found else None
 
     async def mark(self, ids: Collection[str]) -> None:
         await self._follows.update_many({"_id": {"$in": list(ids)}}, {"$set": {"published": True}})
@@ -216,6 +237,7 @@ def _decode(cursor: str) -> tuple[Any, str]:
         value = datetime.fromisoformat(data["at"]) if "at" in data else data["value"]
         if not isinstance(data["id"], str) or not isinstance(value, str | int | float | datetime):
             raise BadCursor
+        bson.encode({"cursor": [value, data["id"]]})
         return value, data["id"]
-    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError):
+    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError, *_UNENCODABLE):
         raise BadCursor("the page cursor is not one that this API made") from None

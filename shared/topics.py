@@ -7,6 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from shared.events import CHAIN_TOPICS, EVENTS, CitizenContact
+from shared.publisher import MAX_RECORD_BYTES
 from shared.settings import ServiceSettings
 
 SERVICES = ("intake", "routing", "opd", "notify", "sla")
@@ -43,7 +44,12 @@ def specs(settings: ServiceSettings) -> list[TopicSpec]:
         topics.append(TopicSpec(settings.topic_prefix + name, settings.topic_partitions, config))
     for service in SERVICES:
         name = dead_letters(settings.group(service))
-        topics.append(TopicSpec(name, 1, {"retention.ms": str(_YEARS), "cleanup.policy": "delete"}))
+        config = {
+            "retention.ms": str(_YEARS),
+            "cleanup.policy": "delete",
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+        }
+        topics.append(TopicSpec(name, 1, config))
     return topics
 
 

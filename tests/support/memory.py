@@ -1,0 +1,115 @@
+"""Stores and a publisher in memory. They pass the same contract suites as those on real servers (``tests/contract``),
+so a unit test may stand on them; what they do before answering can be replaced to make them fail or wait."""
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
+
+from shared.events import Event, now
+from shared.journal import Entry, KeyReused, Taken, Unstorable
+from shared.projection import Document
+
+Before = Callable[[], Awaitable[None]]
+"""Awaited by a store before it does what it is asked; it may raise."""
+
+
+async def _nothing() -> None:
+    """Let others run, as a call to a server does."""
+    await asyncio.sleep(0)
+
+
+class MemoryJournal:
+    """`shared.journal.JournalStore`. ``entries`` is what it holds, by event id; ``inserts`` counts the calls."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.recorded_at: dict[str, datetime] = {}
+        self.published: set[str] = set()
+        self.inserts = 0
+        self.before_insert: Before = _nothing
+        self.before_mark: Before = _nothing
+
+    async def insert(self, entries: Sequence[Entry]) -> list[Exception | None]:
+        self.inserts += 1
+        await self.before_insert()
+        return [self._insert(entry) for entry in entries]
+
+    def _insert(self, entry: Entry) -> Exception | None:
+        try:
+            entry.event.model_dump_json()
+        except ValueError as error:
+            return Unstorable(str(error))
+        if entry.event.id in self.entries:
+            return Taken(entry.event.id)
+        if entry.idempotency and self._find(entry.idempotency.key):
+            return KeyReused()
+        self.entries[entry.event.id] = entry
+        self.recorded_at[entry.event.id] = now()
+        return None
+
+    def _find(self, key: str) -> Entry | None:
+        return next((e for e in self.entries.values() if e.idempotency and e.idempotency.key == key), None)
+
+    async def find_key(self, key: str) -> tuple[str, Event] | None:
+        await _nothing()
+        found = self._find(key)
+        return (found.idempotency.request, found.event) if found and found.idempotency else None
+
+    async def unpublished(self, before: datetime, limit: int) -> list[Event]:
+        await _nothing()
+        waiting = [i for i in self.entries if i not in self.published and self.recorded_at[i] < before]
+        return [self.entries[i].event for i in sorted(waiting, key=lambda i: self.recorded_at[i])[:limit]]
+
+    async def count_unpublished(self) -> int:
+        await _nothing()
+        return len(self.entries.keys() - self.published)
+
+    async def mark(self, ids: Collection[str]) -> None:
+        await self.before_mark()
+        self.published |= self.entries.keys() & set(ids)
+
+
+class MemoryDocuments:
+    """`shared.projection.DocumentStore`. ``documents`` is what it holds, by ``_id``."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Document] = {}
+        self.before_save: Before = _nothing
+
+    async def load(self, ids: Collection[str]) -> dict[str, Document]:
+        await _nothing()
+        return {i: copy.deepcopy(self.documents[i]) for i in ids if i in self.documents}
+
+    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+        await self.before_save()
+        written = 0
+        for document, revision in documents:
+            stored = self.documents.get(document["_id"])
+            if (stored["revision"] if stored else 0) == revision:
+                self.documents[document["_id"]] = copy.deepcopy(document)
+                written += 1
+        return written == len(documents)
+
+
+class MemoryPublisher:
+    """`shared.journal.EventPublisher`. ``topics`` is what was sent, in order, by topic without a namespace."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, list[Event]] = {}
+        self.before_publish: Before = _nothing
+        self.refuses: Callable[[Event], bool] = lambda _: False
+
+    async def publish(self, events: Sequence[Event]) -> list[str]:
+        await self.before_publish()
+        sent = [event for event in events if not self.refuses(event)]
+        for event in sent:
+            self.topics.setdefault(event.topic, []).append(event)
+        return [event.id for event in sent]
+
+    def sent(self) -> Mapping[str, int]:
+        """How often each event was sent, by its id."""
+        counts: dict[str, int] = {}
+        for event in (event for events in self.topics.values() for event in events):
+            counts[event.id] = counts.get(event.id, 0) + 1
+        return counts
