@@ -14,15 +14,18 @@ docker info >/dev/null 2>&1 ||
 compose() { docker compose --file "$here/compose.yaml" "$@"; }
 
 start() { # SECRETS FOLDER: build, make the secrets, start all, wait until all are healthy
-    LAPOR_SECRETS=$1
+    mkdir -p "$1"
+    LAPOR_SECRETS=$(cd "$1" && pwd)
     export LAPOR_SECRETS
-    mkdir -p "$LAPOR_SECRETS"
     say "Building the images"
     compose build --quiet
     docker run --rm --network none --user "$(id -u):$(id -g)" --volume "$LAPOR_SECRETS:/secrets" --entrypoint python \
         "lapor-pontianak:${LAPOR_VERSION:-local}" -m deploy.compose.make_secrets /secrets
     say "Starting Kafka, MongoDB, the services and Prometheus"
-    if ! compose up --detach --wait --wait-timeout 180 --quiet-pull; then
+    status=0
+    compose --progress quiet up --detach --wait --wait-timeout 180 || status=$?
+    [ $status -ne 130 ] || exit 130
+    if [ $status -ne 0 ]; then
         compose ps --all
         compose logs --tail 20 --no-log-prefix provision
         die "Not everything became healthy. Look with: docker compose --project-name $COMPOSE_PROJECT_NAME logs <service>"
@@ -38,14 +41,14 @@ up)
     say "The sign-ins are in $LAPOR_SECRETS/credentials.json. Stop with: make compose-down (the data stay)."
     ;;
 down)
-    compose --project-name "${COMPOSE_PROJECT_NAME:-lapor}" down
+    compose --progress quiet --project-name "${COMPOSE_PROJECT_NAME:-lapor}" down
     ;;
 demo)
     COMPOSE_PROJECT_NAME=lapor-demo-$$
     export COMPOSE_PROJECT_NAME
     compose() { docker compose --file "$here/compose.yaml" --file "$here/compose.demo.yaml" "$@"; }
     secrets=$(mktemp -d)
-    trap 'compose --profile demo down --volumes --remove-orphans >/dev/null 2>&1; rm -rf "$secrets"' EXIT
+    trap 'say "Taking it down"; compose --progress quiet --profile demo down --volumes --remove-orphans; rm -rf "$secrets"' EXIT
     trap 'exit 130' INT TERM HUP
     start "$secrets"
     compose run --rm --no-deps -T demo
