@@ -1,0 +1,166 @@
+"""Routing's collections on real MongoDB: each query goes by an index, the text index too; the directory's import."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.servers import Servers
+from services.routing.__main__ import main
+from services.routing.agencies import import_agencies, list_agencies
+from services.routing.agency_store import AgencyStore
+from services.routing.settings import Settings
+from services.routing.store import CaseStore, Search
+from shared.projection import Document
+from shared.sop import Role, Status, Transition
+from shared.storage import Database
+from tests.conftest import fresh_namespace
+from tests.support.events import BEGAN_AT, STRAIGHT, Chain, report
+from tests.support.profile import profiled
+
+T = Transition
+EVERYBODY: dict[str, Any] = {}
+
+
+@dataclass
+class Stores:
+    settings: Settings
+    database: Database
+    cases: CaseStore
+    agencies: AgencyStore
+    ids: list[str]
+
+    async def plans(self) -> list[Document]:
+        """What the profiler recorded of the reads so far, latest last."""
+        reads = {"ns": {"$regex": r"\.cases$"}, "planSummary": {"$exists": True}, "op": "query"}
+        return [entry async for entry in self.database["system.profile"].find(reads).sort("ts", 1)]
+
+
+@pytest.fixture(scope="module")
+async def stores(servers: Servers) -> AsyncIterator[Stores]:
+    """Two hundred cases in all statuses, three minutes apart."""
+    async with fresh_namespace(servers) as namespace:
+        settings = Settings(namespace=namespace, mongo_url=servers.mongo_url)
+        async with profiled(settings, "routing") as database:
+            cases, agencies = CaseStore(database, settings.deadlines), AgencyStore(database)
+            for _ in range(2):
+                await cases.ensure_indexes()
+                await agencies.ensure_indexes()
+            chains = [
+                Chain(
+                    at=BEGAN_AT + timedelta(minutes=3 * n),
+                    report=report(category=f"category{n % 7}", title=f"Laporan nomor {n}"),
+                ).through(*STRAIGHT[1 : 1 + n % 7])
+                for n in range(200)
+            ]
+            await cases.projection.apply(
+                event.model_copy(update={"number": f"LP-{n:04}-TEST-0"})
+                for n, chain in enumerate(chains)
+                for event in chain.events
+            )
+            yield Stores(settings, database, cases, agencies, [chain.complaint_id for chain in chains])
+
+
+@pytest.mark.parametrize("sort", ["due_at", "-due_at", "submitted_at", "-submitted_at", "moved_at", "-moved_at"])
+@pytest.mark.parametrize(
+    "search",
+    [
+        Search(),
+        Search(desk=Role.CENTRAL_OPERATOR),
+        Search(status=Status.ASSIGNED),
+        Search(category="category3"),
+        Search(district="Pontianak Kota"),
+        Search(agency="DPUPR"),
+        Search(submitted_before=BEGAN_AT + timedelta(hours=1)),
+        Search(due_before=BEGAN_AT + timedelta(days=4)),
+        Search(text="laporan nomor"),
+        Search(text="lp-0"),
+        Search(desk=Role.REGIONAL_OPERATOR, status=Status.COMPLETED, category="category4", text="laporan"),
+    ],
+    ids=str,
+)
+async def test_every_queue_pages_by_an_index(stores: Stores, search: Search, sort: str) -> None:
+    visible = {"$or": [{"visibility": {"$ne": "rahasia"}}, {"status": {"$in": ["submitted"]}}]}
+    found: list[Document] = []
+    cursor: str | None = None
+    while True:
+        rows, cursor = await stores.cases.queue(search, visible, sort, 30, cursor)
+        found += rows
+        if cursor is None:
+            break
+    whole, _ = await stores.cases.queue(search, EVERYBODY, sort, 1000, None)
+    assert [document["_id"] for document in found] == [document["_id"] for document in whole]
+    name = sort.removeprefix("-")
+    values = [(document[name], document["_id"]) for document in found]
+    assert values == sorted(values, reverse=sort.startswith("-"))
+    assert values, "a search that finds nothing shows nothing"
+    last = (await stores.plans())[-1]
+    assert last["planSummary"].startswith("IXSCAN") or "TEXT" in last["planSummary"], last["planSummary"]
+
+
+async def test_what_a_desk_works_off_is_read_in_order_and_no_more_than_the_page(stores: Stores) -> None:
+    await stores.cases.queue(Search(desk=Role.CENTRAL_OPERATOR), EVERYBODY, "due_at", 5, None)
+    last = (await stores.plans())[-1]
+    assert last["docsExamined"] <= 6
+    assert not last.get("hasSortStage")
+
+
+async def test_counts(stores: Stores) -> None:
+    by_status = await stores.cases.count_by_status()
+    assert sum(by_status.values()) == 200
+    assert by_status[Status.CLOSED] == 0
+    assert await stores.cases.open_by_agency() == {"DPUPR": 200 - by_status["submitted"] - by_status["forwarded"]}
+    late = await stores.cases.overdue_by_status(BEGAN_AT + timedelta(days=365))
+    assert late[Status.ANSWERED] == 0
+    assert late[Status.ASSIGNED] == by_status["assigned"]
+    assert await stores.cases.oldest_open() == BEGAN_AT
+
+
+async def test_the_text_index_serves_every_language_alike(stores: Stores) -> None:
+    """No stemming and no stop words: Indonesian has neither in MongoDB."""
+    indexes = await stores.database["cases"].index_information()
+    assert indexes["words"]["default_language"] == "none"
+    found, _ = await stores.cases.queue(Search(text="17"), EVERYBODY, "moved_at", 10, None)
+    assert [document["_id"] for document in found] == [stores.ids[17]]
+
+
+async def test_an_import_says_what_it_did_and_does_nothing_twice(stores: Stores, tmp_path: Path) -> None:
+    first = await import_agencies(stores.settings)
+    assert (first.added, first.changed) == (len(await list_agencies(stores.settings)), 0)
+    again = await import_agencies(stores.settings)
+    assert (again.added, again.changed, again.unchanged) == (0, 0, first.added)
+    file = tmp_path / "agencies.csv"
+    file.write_text("code,name,categories,units\nDLH,Dinas Lingkungan dan Hutan,waste,\nBARU,Dinas Baru,other,\n")
+    await stores.agencies.put({"_id": "DLH", "active": False})
+    changed = await import_agencies(stores.settings, file)
+    assert (changed.added, changed.changed, changed.unchanged) == (1, 1, 0)
+    dlh = await stores.agencies.find("DLH")
+    assert dlh is not None
+    assert (dlh["name"], dlh["active"]) == ("Dinas Lingkungan dan Hutan", False)
+    assert "DLH" not in {agency["_id"] for agency in await stores.agencies.for_category("waste")}
+    assert "DLH" not in {agency["_id"] for agency in await stores.agencies.all()}
+
+
+def test_the_command(
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    stores: Stores,
+) -> None:
+    monkeypatch.setenv("LAPOR_MONGO_URL", servers.mongo_url)
+    monkeypatch.setenv("LAPOR_NAMESPACE", stores.settings.namespace)
+    file = tmp_path / "agencies.csv"
+    file.write_text("code,name,categories,units\nPASAR,Dinas Pasar,markets,\nrusak,Dinas,markets,\n")
+    failure = main(["agencies", "import", str(file)])
+    assert failure is not None
+    assert "line 3, column code" in failure
+    file.write_text("code,name,categories,units\nPASAR,Dinas Pasar,markets,\n")
+    assert main(["agencies", "import", str(file)]) is None
+    assert main(["agencies", "list"]) is None
+    said = capsys.readouterr().out
+    assert said.startswith("1 added, 0 changed, 0 unchanged.\n")
+    assert "PASAR         Dinas Pasar: markets\n" in said
