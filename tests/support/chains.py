@@ -32,7 +32,7 @@ def chains(draw: st.DrawFn, most: int = 14) -> Chain:
         move = draw(st.sampled_from(moves))
         chain.then(move, after=draw(pauses), **_choices(draw, chain, move))
         if draw(st.booleans()):
-            chain.received(about=draw(st.integers(1, chain.seq))) if draw(st.booleans()) else _note(chain)
+            chain.received(about=chain.seq) if draw(st.booleans()) else _note(chain)
     return chain
 
 

@@ -1,0 +1,130 @@
+"""Documents do not depend on the order, the repetition or the batches in which their events come, nor on who else
+writes them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.case import Case
+from shared.events import CHAIN_TOPICS, ChainEvent, CitizenContact, ComplaintEvent, ProgressNoted, new_id, now
+from shared.projection import Document, Projection, chain_order, fold, history
+from shared.sop import Transition
+from tests.support.chains import chains, deliveries, split
+from tests.support.events import Chain
+from tests.support.memory import MemoryDocuments
+
+TAKES = (*CHAIN_TOPICS, "work.progress", "notification.delivered")
+
+
+def derive(events: Sequence[ComplaintEvent]) -> Document:
+    """Everything that a projection can derive: the case, and every event in order."""
+    case = asdict(Case.of(events))
+    return {"case": {name: repr(value) for name, value in case.items()}, "order": [event.id for event in events]}
+
+
+def whole(events: Sequence[ComplaintEvent]) -> Document:
+    document = fold(None, events, derive)
+    assert document is not None
+    return document
+
+
+async def projected(batches: Sequence[Sequence[ComplaintEvent]]) -> dict[str, Document]:
+    store = MemoryDocuments()
+    projection = Projection(store, derive, TAKES)
+    for batch in batches:
+        await projection.apply(batch)
+    return store.documents
+
+
+@given(st.data())
+def test_any_order_any_repetition_any_batches(data: st.DataObject) -> None:
+    chain = data.draw(chains())
+    batches = data.draw(deliveries(st.just(chain.events)))
+    assert asyncio.run(projected(batches)) == {chain.complaint_id: whole(chain.events)}
+
+
+@given(st.data())
+def test_complaints_do_not_mix(data: st.DataObject) -> None:
+    both = [data.draw(chains(most=6)), data.draw(chains(most=6))]
+    events = data.draw(st.permutations([event for chain in both for event in chain.events]))
+    batches = data.draw(split(events))
+    assert asyncio.run(projected(batches)) == {chain.complaint_id: whole(chain.events) for chain in both}
+
+
+@settings(deadline=timedelta(seconds=2))
+@given(st.data())
+def test_concurrent_writers_lose_nothing(data: st.DataObject) -> None:
+    """Each of several processes applies some batches; their reads and writes interleave; some rely on stale reads."""
+    both = [data.draw(chains(most=6)), data.draw(chains(most=6))]
+    events = [event for chain in both for event in chain.events]
+    batches = data.draw(deliveries(st.just(events)))
+    writers = data.draw(st.integers(2, 5))
+    stale = data.draw(st.booleans())
+
+    async def write() -> dict[str, Document]:
+        store = MemoryDocuments()
+
+        async def one(share: Sequence[Sequence[ComplaintEvent]]) -> None:
+            projection = Projection(store, derive, TAKES)
+            for batch in share:
+                await projection.apply(batch, {e.complaint_id: None for e in batch} if stale else None)
+
+        await asyncio.gather(*(one(batches[writer::writers]) for writer in range(writers)))
+        return store.documents
+
+    assert asyncio.run(write()) == {chain.complaint_id: whole(chain.events) for chain in both}
+
+
+@given(chains())
+def test_a_document_gives_its_events_back(chain: Chain) -> None:
+    document = whole(chain.events)
+    assert history(document) == sorted(chain.events, key=chain_order)
+    assert Case.of_document(document) == Case.of(chain.events)
+    assert document["revision"] == len(chain.events) == len({e.id for e in chain.events})
+    assert fold(document, chain.events, derive) is None, "nothing new, nothing to write"
+    assert history(None) == []
+
+
+def test_side_events_stand_after_the_move_they_were_made_at() -> None:
+    chain = Chain().through(Transition.FORWARDED, Transition.ASSIGNED, Transition.STARTED).noted("one")
+    chain.at += timedelta(minutes=5)
+    chain.noted("two").then(Transition.COMPLETED)
+    told = [e.note if isinstance(e, ProgressNoted) else e.seq for e in history(whole(chain.events[::-1]))]
+    assert told == [1, 2, 3, 4, "one", "two", 5]
+
+
+async def test_a_projection_takes_only_its_own_topics() -> None:
+    store = MemoryDocuments()
+    chain = Chain().through(Transition.FORWARDED)
+    contact: dict[str, Any] = {"name": "Siti", "email": None, "phone": None, "language": "id"}
+    other = CitizenContact(id=new_id(), occurred_at=now(), citizen_id=chain.reporter_id, version=1, **contact)
+    await Projection(store, derive, [Transition.FORWARDED.topic]).apply([*chain.events, other])
+    assert store.documents[chain.complaint_id]["order"] == [chain.last.id]
+    await Projection(store, derive, [Transition.CLOSED.topic]).apply([*chain.events, other])
+    assert list(store.documents) == [chain.complaint_id]
+
+
+async def test_what_the_caller_has_just_read_is_not_read_again() -> None:
+    class Counting(MemoryDocuments):
+        loads = 0
+
+        async def load(self, ids: Any) -> dict[str, Document]:
+            self.loads += 1
+            return await super().load(ids)
+
+    store = Counting()
+    projection = Projection(store, derive, TAKES)
+    chain = Chain()
+    await projection.apply(chain.events, {chain.complaint_id: None})
+    current = dict(store.documents)
+    await projection.apply([chain.then(Transition.FORWARDED).last], current)
+    assert store.loads == 0
+    await projection.apply([chain.then(Transition.ASSIGNED).last], current)
+    assert store.loads == 1, "it had moved on: read again, and nothing is lost"
+    assert store.documents[chain.complaint_id] == whole(chain.events)
+    assert all(isinstance(event, ChainEvent) for event in chain.events)
