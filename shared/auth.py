@@ -99,7 +99,7 @@ class Verifier:
                 answer = await client.get(self._url)
                 answer.raise_for_status()
                 self._keys = {str(k.key_id): k for k in jwt.PyJWKSet.from_dict(answer.json()).keys}
-        except (httpx.HTTPError, ValueError, jwt.PyJWTError) as error:
+        except (httpx.HTTPError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
             self._failed_at = time.monotonic()
             raise KeysUnavailable(f"the keys at {self._url} cannot be read: {error!r}") from None
         self._fetched_at = time.monotonic()
