@@ -62,8 +62,7 @@ class ClockMetrics:
         """Show how many clocks run now: clock, agency, state, number."""
         found = {(clock, agency or "", state): number for clock, agency, state, number in counts}
         for clock, agency, _ in found:
-            if agency not in self._agencies[clock]:
-                self._know(clock, agency)
+            self._know(clock, agency)
         for clock, agencies in self._agencies.items():
             for agency in agencies:
                 for state in _STATES:
@@ -80,6 +79,7 @@ class ClockMetrics:
         for document in documents:
             for clock in document["clocks"]:
                 if clock["stopped_by"] in event_ids and not clock["lapses"]:
+                    self._know(Clock(clock["clock"]), clock["agency"] or "")
                     labels = _labels(Clock(clock["clock"]))
                     late = (clock["stopped_at"] - clock["due_at"]).total_seconds()
                     took = (clock["stopped_at"] - clock["opened_at"]).total_seconds()
