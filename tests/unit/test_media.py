@@ -20,6 +20,7 @@ from shared.journal import Overloaded
 from shared.media import CleanPhoto, Limits, PhotoRefused, Reason, Rendition, prepare
 from shared.media_workers import PhotoWorkers
 from tests import images
+from tests.support.running import until
 
 
 def decoded(rendition: Rendition) -> Image.Image:
@@ -263,9 +264,10 @@ def worker_processes(service: int) -> list[psutil.Process]:
 
 
 async def test_a_worker_killed_from_outside_costs_nothing(workers: PhotoWorkers) -> None:
-    async with asyncio.timeout(20):
-        while len(worker_processes(os.getpid())) != 1:  # those of the tests before may still be ending
-            await asyncio.sleep(0.05)
+    async def alone() -> bool:  # those of the tests before may still be ending
+        return len(worker_processes(os.getpid())) == 1
+
+    await until(alone)
     (worker,) = worker_processes(os.getpid())
     call = asyncio.create_task(workers.prepare(images.jpeg(4000, 3000)))
     await asyncio.sleep(0.02)
