@@ -30,6 +30,7 @@ def promtool(*arguments: str) -> str:
 
 def test_the_configuration_and_the_rules_are_sound() -> None:
     assert "2 rule files found" in promtool("check", "config", "prometheus.yml")
+    promtool("check", "config", "../compose/prometheus.yml")
 
 
 def test_the_alerts_fire_when_they_should_and_only_then() -> None:
