@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -46,6 +47,7 @@ __all__ = [
     "connect",
     "insert_missing",
     "page",
+    "written",
 ]
 
 Database = AsyncIOMotorDatabase[Document]
@@ -57,6 +59,7 @@ TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteTimeout)
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 _FOLLOWS = WriteConcern(w=1, j=False)
 _DUPLICATE = 11000
+_NUMBER = re.compile(r"LP-[0-9A-Z-]{1,14}")
 _UNENCODABLE = (BSONError, UnicodeError, OverflowError, DocumentTooLarge)
 """What the driver raises, before it sends anything, for a value that a document cannot hold."""
 
@@ -193,6 +196,15 @@ async def insert_missing(collection: Documents, documents: Iterable[Document]) -
         there = {error["index"] for error in details["writeErrors"]}
         return [document for index, document in enumerate(wanted) if index not in there]
     return wanted
+
+
+def written(text: str) -> dict[str, Any]:
+    """The query for what a person writes into a search field: how a ``number`` begins, or else words, all of which are
+    in the fields of the collection's text index."""
+    number = text.strip().upper()
+    if _NUMBER.fullmatch(number):
+        return {"number": {"$regex": f"^{number}"}}
+    return {"$text": {"$search": " ".join(f'"{word}"' for word in re.findall(r"\w+", text))}}
 
 
 class BadCursor(ValueError):

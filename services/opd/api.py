@@ -4,15 +4,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from services.opd import desk
 from services.opd.store import WorkStore
+from shared.access import may_see
 from shared.auth import Principal
 from shared.case import Case
-from shared.desk import Moved, actor, carry_out, chronicle
-from shared.events import Agency, Photo, ProgressNoted, Report, now
-from shared.http import Caller, Cursor, Limit, Once, any_of, not_found, refused
+from shared.desk import Moved, actor, carry_out, chronicle, state
+from shared.events import Agency, Assigned, Documented, Event, Photo, ProgressNoted, Report, now
+from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, not_found, refused
 from shared.journal import Journal
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
@@ -20,9 +21,10 @@ from shared.sop import Refusal, Role, Status, Transition
 
 Operator = Annotated[Principal, any_of(Role.AGENCY_OPERATOR)]
 Sort = Literal["due_at", "-due_at", "assigned_at", "-assigned_at"]
+Text = Annotated[str, StringConstraints(strip_whitespace=True)]
+PhotoId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-_SEES_ALL = (Role.REGIONAL_OPERATOR, Role.CENTRAL_OPERATOR, Role.COORDINATOR, Role.SYSTEM)
-_CITIZEN_SEES = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
+_UNDER_WAY = (None, Status.ASSIGNED, Status.IN_PROGRESS)
 
 
 class WorkRow(BaseModel):
@@ -59,8 +61,9 @@ class Work(WorkRow):
     """A complaint as the agency that has it sees it. The reporter is not named here: the SOP gives the agency the
     report."""
 
-    report: Report
+    report: Report = Field(description="its photos: `GET /v1/complaints/{complaint_id}/photos/{id}` at intake")
     agency: Agency
+    considerations: str = Field(description="of the PPM team")
     unit: str | None
     binding: bool = Field(description="assigned by the coordinator: cannot be declined")
     notes: list[Note]
@@ -70,21 +73,21 @@ class Work(WorkRow):
 
 
 class Start(BaseModel):
-    unit: str = Field(min_length=2, max_length=200, examples=["Sekretariat, Subbagian Umum"])
+    unit: Text = Field(min_length=2, max_length=200, examples=["Sekretariat, Subbagian Umum"])
 
 
 class Decline(BaseModel):
-    reason: str = Field(min_length=10, max_length=2000, examples=["Ruas jalan ini kewenangan provinsi."])
-    suggested_agency: str | None = Field(None, max_length=40, examples=["DPUPR"])
+    reason: Text = Field(min_length=10, max_length=2000, examples=["Ruas jalan ini kewenangan provinsi."])
+    suggested_agency: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9-]{1,19}$", examples=["DPUPR"])
 
 
 class Progress(BaseModel):
-    note: str = Field(min_length=3, max_length=2000, examples=["Tim sudah di lokasi, material datang besok."])
+    note: Text = Field(min_length=3, max_length=2000, examples=["Tim sudah di lokasi, material datang besok."])
 
 
 class Complete(BaseModel):
-    photos: list[str] = Field(min_length=1, max_length=5, description="ids of uploaded photos of the finished work")
-    note: str = Field(min_length=10, max_length=2000, examples=["Lubang ditambal aspal panas sepanjang 3 m."])
+    photos: list[PhotoId] = Field(min_length=1, max_length=5, description="ids of uploaded photos of the finished work")
+    note: Text = Field(min_length=10, max_length=2000, examples=["Lubang ditambal aspal panas sepanjang 3 m."])
 
 
 class Noted(BaseModel):
@@ -97,8 +100,8 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
     api = APIRouter(prefix="/v1", tags=["agency desk"])
 
     async def own(complaint_id: str, principal: Principal) -> Document:
-        document = await work.find(complaint_id, principal.agency or "")
-        if document is None or document["title"] is None:
+        document = await work.find(complaint_id)
+        if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
             raise not_found()
         return document
 
@@ -110,9 +113,12 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
         district: str | None = None,
         overdue: Annotated[bool, Query(description="only what is past its due date")] = False,
         q: Annotated[
-            str | None, Query(min_length=2, max_length=100, description="number or words of the title")
+            str | None, Query(min_length=2, max_length=100, description="words of the report, or how a number begins")
         ] = None,
-        sort: Sort = "due_at",
+        sort: Annotated[
+            Sort | None,
+            Query(description="without it what is due first, or where finished work is asked for, the latest first"),
+        ] = None,
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> WorkPage:
@@ -123,7 +129,7 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
             district=district,
             due_before=now() if overdue else None,
             text=q,
-            sort=sort,
+            sort=sort or ("due_at" if status in _UNDER_WAY and not q else "-assigned_at"),
             limit=limit,
             cursor=cursor,
         )
@@ -171,11 +177,18 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
 
     @api.post("/work/{complaint_id}/notes", summary="Tell how the work goes; the citizen reads it", status_code=201)
     async def note(complaint_id: str, body: Progress, principal: Operator, once: Once) -> Noted:
-        document = await own(complaint_id, principal)
-        decision = desk.note_progress(Case.of_document(document), actor(principal), now(), body.note)
-        if isinstance(decision, Refusal):
-            raise refused(decision)
-        event = await journal.append(decision, once, {complaint_id: document})
+        try:
+            document = await own(complaint_id, principal)
+            case = Case.of_document(document)
+            decision = desk.note_progress(case, actor(principal), now(), body.note)
+            if isinstance(decision, Refusal):
+                raise refused(decision, state=state(case, principal.role))
+            event: Event = await journal.append(decision, once, {complaint_id: document})
+        except Problem:
+            earlier = await journal.replay(once)  # the work may have gone on since the same request was first made
+            if earlier is None:
+                raise
+            event = earlier
         return Noted(id=event.id, complaint_id=complaint_id)
 
     @api.post("/photos", summary="Upload a photo of the finished work (the body is the file)", status_code=201)
@@ -184,18 +197,19 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
 
     @api.get("/work/{complaint_id}/photos/{photo_id}", summary="A photo of the finished work", response_class=Response)
     async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
-        document = await work.find(complaint_id, principal.agency if principal.role is Role.AGENCY_OPERATOR else None)
-        if document is None or photo_id not in document["photos"] or not _may_see(document, principal):
+        document = await work.find(complaint_id)
+        if document is None or not may_see(Case.of_document(document), principal):
+            raise not_found("photo")
+        if photo_id not in (_documented(document) if principal.role is Role.CITIZEN else document["photos"]):
             raise not_found("photo")
         return await serve_photo(photos, photo_id, size)
 
     return api
 
 
-def _may_see(document: Document, principal: Principal) -> bool:
-    if principal.role is Role.CITIZEN:
-        return bool(document["reporter_id"] == principal.id) and document["status"] in _CITIZEN_SEES
-    return principal.role in _SEES_ALL or principal.role is Role.AGENCY_OPERATOR
+def _documented(document: Document) -> set[str]:
+    """The photos of the finished work that the citizen was shown: what was refused as evidence is not among them."""
+    return {photo.id for event in history(document) if isinstance(event, Documented) for photo in event.evidence}
 
 
 def _row(document: Document, role: Role) -> dict[str, Any]:
@@ -217,6 +231,7 @@ def _work(document: Document, role: Role) -> Work:
         **_row(document, role),
         report=case.report,
         agency=case.agency,
+        considerations=next((e.considerations for e in reversed(events) if isinstance(e, Assigned)), ""),
         unit=case.unit,
         binding=case.binding,
         notes=[Note(at=e.occurred_at, note=e.note) for e in events if isinstance(e, ProgressNoted)],

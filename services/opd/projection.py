@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from shared.case import Case
-from shared.events import Assigned, ComplaintEvent, ProgressNoted
+from shared.events import Assigned, ComplaintEvent, Completed, ProgressNoted
 from shared.projection import Document
 from shared.sop import Transition
 
@@ -18,7 +18,8 @@ CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
 
 
 def derive(events: Sequence[ComplaintEvent]) -> Document:
-    """The fields that queues filter and sort by. ``agency`` is the code of the agency that has the work, if one has."""
+    """The fields that queues filter and sort by. ``agency`` is the code of the agency that has the work, if one has.
+    ``photos`` are all that agencies have sent as evidence."""
     case = Case.of(events)
     assigned_at = max((e.occurred_at for e in events if isinstance(e, Assigned)), default=None)
     report = case.report
@@ -32,5 +33,6 @@ def derive(events: Sequence[ComplaintEvent]) -> Document:
         "category": report.category if report else None,
         "district": report.place.district if report else None,
         "title": report.title if report else None,
-        "photos": sorted({photo.id for e in events for photo in getattr(e, "photos", ())}),
+        "description": report.description if report else None,
+        "photos": sorted({photo.id for e in events if isinstance(e, Completed) for photo in e.photos}),
     }

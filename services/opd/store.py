@@ -1,6 +1,5 @@
 """The opd service's collection ``work``, its indexes, and the queries of its API."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -8,20 +7,18 @@ from typing import Any
 from services.opd import projection
 from shared.projection import Document, Projection
 from shared.sop import Status
-from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments, page
-
-SORTS = ("due_at", "-due_at", "assigned_at", "-assigned_at")
+from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments, page, written
 
 
 class WorkStore:
-    """The agencies' work. Every read names the agency, or says that the caller may see all."""
+    """The agencies' work."""
 
     def __init__(self, database: Database) -> None:
         self._work = database["work"]
         self.projection = Projection(MongoDocuments(self._work), projection.derive, projection.TAKES)
 
     async def ensure_indexes(self) -> None:
-        """Each queue is one agency's, by status, and sorted by when it is due or was assigned."""
+        """Each queue is one agency's, by status, and sorted by when it is due or was assigned; so is the text index."""
         await self._work.create_indexes(
             [
                 IndexModel([("agency", ASCENDING), ("status", ASCENDING), ("due_at", ASCENDING), ("_id", ASCENDING)]),
@@ -29,13 +26,17 @@ class WorkStore:
                 IndexModel([("agency", ASCENDING), ("assigned_at", ASCENDING), ("_id", ASCENDING)]),
                 IndexModel([("number", ASCENDING)]),
                 IndexModel([("status", ASCENDING)]),
+                IndexModel(
+                    [("agency", ASCENDING), ("title", "text"), ("description", "text")],
+                    default_language="none",
+                    name="words",
+                ),
             ]
         )
 
-    async def find(self, complaint_id: str, agency: str | None) -> Document | None:
-        """One complaint's work, if ``agency`` has it (None: whoever has it)."""
-        scope = {} if agency is None else {"agency": agency}
-        return await self._work.find_one({"_id": complaint_id, **scope})
+    async def find(self, complaint_id: str) -> Document | None:
+        """One complaint's work, whichever agency has it."""
+        return await self._work.find_one({"_id": complaint_id})
 
     async def queue(
         self,
@@ -50,15 +51,15 @@ class WorkStore:
         limit: int = 20,
         cursor: str | None = None,
     ) -> tuple[list[Document], str | None]:
-        """One page of an agency's work, and the next page's cursor. ``text`` matches number or title."""
+        """One page of an agency's work, and the next page's cursor. ``text`` is how a number begins, or words
+        that title and description have all of."""
         query: dict[str, Any] = {"agency": agency}
         exact: Mapping[str, Any] = {"status": status, "category": category, "district": district}
         query |= {name: value for name, value in exact.items() if value is not None}
         if due_before:
             query["due_at"] = {"$lt": due_before}
         if text:
-            pattern = {"$regex": re.escape(text), "$options": "i"}
-            query["$or"] = [{"number": pattern}, {"title": pattern}]
+            query |= written(text)
         return await page(self._work, query, sort, limit, cursor)
 
     async def count_by_status(self) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """The collection ``cases``, its indexes, and the queries of the operators' queues and the coordinator's view."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +9,7 @@ from services.routing import projection
 from shared.calendar import Deadlines
 from shared.projection import Document, Projection
 from shared.sop import Role, Status
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, page
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, page, written
 
 _OPEN = [status.value for status in Status if status is not Status.CLOSED]
 
@@ -73,11 +72,8 @@ class CaseStore:
             query["submitted_at"] = {"$lt": search.submitted_before}
         if search.due_before:
             query["due_at"] = {"$lt": search.due_before}
-        if search.text and re.fullmatch(r"LP-[0-9A-Z-]{1,14}", search.text.upper()):
-            query["number"] = {"$regex": f"^{re.escape(search.text.upper())}"}
-        elif search.text:
-            words = " ".join(f'"{word}"' for word in re.findall(r"\w+", search.text))
-            query["$text"] = {"$search": words}
+        if search.text:
+            query |= written(search.text)
         return await page(self._cases, {"$and": [query, visible]}, sort, limit, cursor)
 
     async def informed(self, limit: int, cursor: str | None) -> tuple[list[Document], str | None]:

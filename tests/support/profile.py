@@ -1,24 +1,21 @@
-"""A service's database with MongoDB's profiler on, so that a test sees every plan that the service's queries got."""
+"""A service's database, every query of which is seen to use an index while a test module runs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from shared.settings import ServiceSettings
 from shared.storage import Database, connect
-from tests.support.intake import collection_scans
+from tests.support.explain import indexed
 
 
 @asynccontextmanager
 async def profiled(settings: ServiceSettings, service: str) -> AsyncIterator[Database]:
-    """The database of a service while its queries are recorded; at the end none of them has read a whole
-    collection."""
+    """The new database of a service. Its record of queries is large enough for all that a module's tests make."""
     client = connect(settings.mongo_url)
     database: Database = client[settings.database(service)]
     await database.create_collection("system.profile", capped=True, size=64 * 2**20)
-    await database.command("profile", 2)
     try:
-        yield database
-        assert await collection_scans(database) == []
+        async with indexed(database):
+            yield database
     finally:
-        await database.command("profile", 0)
         client.close()
