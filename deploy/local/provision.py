@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from deploy.local.credentials import Credentials
 from services.intake.accounts import Staff, add_staff
-from services.routing.agencies import import_agencies
+from services.routing.agencies import import_agencies, list_agencies
 from shared import topics
 from shared.settings import ServiceSettings
 from shared.sop import Role
@@ -16,6 +16,7 @@ async def provision(environment: Mapping[str, str], credentials: Credentials) ->
         {name.removeprefix("LAPOR_").lower(): value for name, value in environment.items() if name.startswith("LAPOR_")}
     )
     await topics.create(settings)
-    await import_agencies(settings)
+    if not await list_agencies(settings):  # an administrator's changes outlive the next start
+        await import_agencies(settings)
     accounts = (credentials.notify, *credentials.staff)
     await add_staff(settings, *(Staff(a.login, Role(a.role), a.name, a.password, a.agency) for a in accounts))
