@@ -8,6 +8,7 @@ both.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -26,6 +27,7 @@ from shared.topics import dead_letters
 
 log = structlog.get_logger()
 
+Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 Handle = Callable[[Sequence[Event]], Awaitable[None]]
 
 ATTEMPTS = 5
@@ -34,6 +36,7 @@ _PATIENCE = timedelta(seconds=60)
 """How long one batch may wait for what is away, before the consumer takes it anew: well below the poll interval."""
 _HANDLER = timedelta(seconds=20)
 _STALLED = timedelta(seconds=60)
+_GRACE_SECONDS = 30.0
 
 
 class DeadLettersUnavailable(TimeoutError):
@@ -58,7 +61,7 @@ class EventConsumer:
             settings.kafka_bootstrap,
             client_id=self._group,
             allow_auto_create_topics=False,
-            graceful_timeout=30,
+            graceful_timeout=_GRACE_SECONDS,
             logger=None,
         )
         self.subscriber: BatchSubscriber = self.broker.subscriber(
@@ -68,6 +71,7 @@ class EventConsumer:
             max_records=settings.consumer_batch,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.NACK_ON_ERROR,
+            parser=_unread,
             decoder=_raw,
         )
         self.subscriber(self._receive)
@@ -198,6 +202,17 @@ class EventConsumer:
         self.lag = sum(lags.values())
         if self.lag == 0:
             self._progress()
+
+
+async def _unread(records: tuple[ConsumerRecord, ...], parse: Parse) -> KafkaMessage:
+    """A batch without the framework's reading of headers.
+
+    It takes them for text, and drops a whole batch without a word where one is not; and it would publish an answer to
+    the topic that a ``reply_to`` names, whoever wrote it.
+    """
+    message = await parse(tuple(replace(record, headers=()) for record in records))
+    message.raw_message = records
+    return message
 
 
 async def _raw(message: KafkaMessage) -> list[bytes]:

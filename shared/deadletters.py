@@ -8,7 +8,7 @@ topic, so that nothing besides Kafka has to be kept.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -38,6 +38,8 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     headers: Mapping[str, str]
+    own_headers: tuple[tuple[str, bytes], ...]
+    """Those that the record came with, byte for byte."""
 
 
 async def letters(
@@ -63,12 +65,11 @@ async def replay(settings: ServiceSettings, chosen: Sequence[DeadLetter]) -> int
     try:
         for letter in chosen:
             service, _, offset = letter.id.partition(":")
-            own = [(name, value.encode()) for name, value in letter.headers.items() if not name.startswith("dlq_")]
-            original: Record = (letter.topic, letter.key, letter.value, own)
+            original: Record = (letter.topic, letter.key, letter.value, letter.own_headers)
             mark: Record = (
                 dead_letters(settings.group(service)),
                 letter.key,
-                None,
+                b"",
                 [(_REPLAYED, offset.encode()), ("dlq_at", now().isoformat().encode())],
             )
             for record in (original, mark):
@@ -102,7 +103,11 @@ async def _read(settings: ServiceSettings, topic: str) -> list[ConsumerRecord]:
 
 def header(record: ConsumerRecord, name: str) -> str:
     """A header of a record as text; empty where it has none."""
-    return next((value.decode(errors="replace") for key, value in record.headers if key == name), "")
+    return next((_text(value) for key, value in record.headers if key == name), "")
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")
 
 
 def _letter(service: str, record: ConsumerRecord, replayed: bool) -> DeadLetter:
@@ -112,9 +117,10 @@ def _letter(service: str, record: ConsumerRecord, replayed: bool) -> DeadLetter:
         partition=int(header(record, "dlq_partition") or -1),
         offset=int(header(record, "dlq_offset") or -1),
         reason=header(record, "dlq_reason"),
-        at=datetime.fromisoformat(header(record, "dlq_at")),
+        at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
         replayed=replayed,
         key=record.key,
         value=record.value,
-        headers={name: value.decode(errors="replace") for name, value in record.headers},
+        headers={name: _text(value) for name, value in record.headers},
+        own_headers=tuple((name, value) for name, value in record.headers if not name.startswith("dlq_")),
     )

@@ -1,0 +1,124 @@
+"""Events as Kafka records on a real broker: the contract that agency systems read."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+from deploy.local.servers import Servers
+from shared import topics
+from shared.events import CHAIN_TOPICS, Event, from_record, headers_of
+from shared.publisher import MAX_RECORD_BYTES, Publisher
+from shared.settings import ServiceSettings
+from shared.topics import dead_letters
+from tests.support.events import STRAIGHT, Chain
+
+
+@pytest.fixture
+async def settings(servers: Servers, namespace: str) -> ServiceSettings:
+    made = ServiceSettings(namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url)
+    await topics.create(made)
+    return made
+
+
+@pytest.fixture
+async def publisher(settings: ServiceSettings) -> AsyncIterator[Publisher]:
+    made = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "routing", wait_seconds=3)
+    yield made
+    await made.stop()
+
+
+async def read(settings: ServiceSettings, expected: int, *names: str) -> list[ConsumerRecord]:
+    """The first ``expected`` records of topics (full names), as an independent subscriber gets them."""
+    consumer = AIOKafkaConsumer(*names, bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        async with asyncio.timeout(20):
+            return [await consumer.getone() for _ in range(expected)]
+    finally:
+        await consumer.stop()
+
+
+async def test_a_record_is_a_cloudevent_in_binary_mode(settings: ServiceSettings, publisher: Publisher) -> None:
+    """CloudEvents Kafka binding, section 3.2; the value is plain JSON and the key is the complaint's id."""
+    chain = Chain().through(*STRAIGHT[1:3])
+    event = chain.last
+    assert await publisher.publish([event]) == [event.id]
+    (record,) = await read(settings, 1, f"{settings.namespace}.complaint.assigned")
+    assert record.key == chain.complaint_id.encode()
+    assert dict(record.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": f"{chain.complaint_id}:3".encode(),
+        "ce_type": b"lapor.complaint.assigned.v1",
+        "ce_source": b"/lapor/routing",
+        "ce_subject": chain.complaint_id.encode(),
+        "ce_time": b"2026-03-02T02:02:00+00:00",
+        "content-type": b"application/json",
+    }
+    value = json.loads(record.value)
+    assert (value["id"], value["seq"], value["agency"]["code"]) == (event.id, 3, "DPUPR")
+    assert value["occurred_at"] == "2026-03-02T02:02:00Z"
+    assert from_record("complaint.assigned", record.key, record.value, record.headers) == event
+
+
+async def test_each_transition_goes_to_its_own_topic_and_each_complaint_to_one_partition(
+    settings: ServiceSettings, publisher: Publisher
+) -> None:
+    chains = [Chain().through(*STRAIGHT[1:]) for _ in range(12)]
+    events = [event for chain in chains for event in chain.events]
+    assert await publisher.publish(events) == [event.id for event in events]
+    records = await read(settings, len(events), *(settings.topic_prefix + topic for topic in CHAIN_TOPICS))
+    found = {(r.topic.removeprefix(settings.topic_prefix), dict(r.headers)["ce_id"].decode()) for r in records}
+    assert found == {(event.topic, event.id) for event in events}
+    partitions: dict[bytes, set[int]] = {}
+    for record in records:
+        partitions.setdefault(record.key, set()).add(record.partition)
+    assert all(len(used) == 1 for used in partitions.values()), "the same partition number in each topic"
+    assert len({number for used in partitions.values() for number in used}) > 1
+
+
+def test_the_trace_context_travels_with_the_record() -> None:
+    event = Chain().last
+    context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert dict(headers_of(event, "intake", context))["traceparent"] == context.encode()
+    assert "traceparent" not in dict(headers_of(event, "intake"))
+
+
+async def test_a_record_that_is_too_large_fails_alone(settings: ServiceSettings, publisher: Publisher) -> None:
+    topic = dead_letters(settings.group("opd"))
+    small = (topic, b"k", b"small", ())
+    for size in (MAX_RECORD_BYTES + 1, 2**20):
+        outcome = await publisher.send([small, (topic, b"k", b"x" * size, ()), small])
+        assert outcome == [True, size == 2**20, True]
+    assert len(await read(settings, 5, topic)) == 5
+
+
+async def test_a_topic_that_is_not_there_is_told_in_time_and_the_next_send_works(
+    settings: ServiceSettings, publisher: Publisher
+) -> None:
+    """Brokers do not create topics by themselves."""
+    absent = (f"{settings.namespace}.no-such-topic", b"k", b"v", ())
+    async with asyncio.timeout(10):
+        assert await publisher.send([absent]) == [False]
+    event: Event = Chain().last
+    assert await publisher.publish([event]) == [event.id]
+
+
+async def test_without_a_broker_nothing_is_acknowledged_nor_raised() -> None:
+    publisher = Publisher("127.0.0.1:1", "none.", "tests", wait_seconds=1)
+    async with asyncio.timeout(8):
+        assert await publisher.publish([Chain().last, Chain().last]) == []
+        await publisher.stop()
+
+
+async def test_stop_closes_every_connection(settings: ServiceSettings) -> None:
+    before = asyncio.all_tasks()
+    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "tests", wait_seconds=2)
+    await publisher.publish([Chain().last])
+    await publisher.send([(f"{settings.namespace}.no-such-topic", b"k", b"v", ())])
+    await publisher.publish([Chain().last])
+    await publisher.stop()
+    await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() - before == set()
