@@ -6,6 +6,10 @@ import typer
 from rich.table import Table
 
 from deploy.commands.running import console, fail, run, settings
+from services.intake import projection as intake
+from services.opd import projection as opd
+from services.routing import projection as routing
+from services.sla import projection as sla
 from shared.case import Case
 from shared.events import ChainEvent, ComplaintEvent, from_document
 from shared.projection import Document, chain_order
@@ -14,7 +18,13 @@ from shared.storage import connect
 from shared.topics import SERVICES
 
 app = typer.Typer(no_args_is_help=True, help="Complaints, as their journals tell them.")
-DOCUMENTS = {"intake": "complaints", "routing": "cases", "opd": "work", "sla": "clocks"}
+DOCUMENTS = {
+    "intake": ("complaints", intake.TAKES),
+    "routing": ("cases", routing.TAKES),
+    "opd": ("work", opd.TAKES),
+    "sla": ("clocks", sla.TAKES),
+}
+"""Per service the collection of its documents and the events that they hold."""
 
 
 @app.callback()
@@ -50,7 +60,8 @@ def show(which: Annotated[str, typer.Argument(help="The complaint's number or id
         )
     console.print(table)
     for service, seq in known.items():
-        level = "level" if seq == case.seq else "not concerned yet" if seq == 0 else f"[red]behind: knows seq {seq}[/]"
+        last = max((e.seq for e in events if isinstance(e, ChainEvent) and e.topic in DOCUMENTS[service][1]), default=0)
+        level = "level" if seq == last else f"[red]behind: knows seq {seq} of {last}[/]" if seq else "not concerned yet"
         console.print(f"{service:8} {level}")
     missing = set(range(1, case.seq + 1)) - {event.seq for event in events if isinstance(event, ChainEvent)}
     if missing:
@@ -75,7 +86,7 @@ async def _read(which: str) -> tuple[list[tuple[ComplaintEvent, bool]], dict[str
                 if isinstance(event, ComplaintEvent):
                     entries.append((event, entry["published"]))
         known: dict[str, int] = {}
-        for service, collection in DOCUMENTS.items():
+        for service, (collection, _) in DOCUMENTS.items():
             document: Document | None = await client[chosen.database(service)][collection].find_one(
                 {"_id": complaint_id}
             )

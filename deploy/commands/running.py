@@ -12,6 +12,8 @@ from shared.settings import ServiceSettings
 from shared.storage import TRANSIENT
 
 console = Console(highlight=False)
+if not console.is_terminal:
+    console.width = 140  # into a file or a pipe: wide enough for the tables
 T = TypeVar("T")
 
 

@@ -2,6 +2,7 @@
 
 import typer
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from rich.table import Table
 
 from deploy.commands.running import console, run, settings
@@ -34,14 +35,17 @@ def create() -> None:
 
 async def _ends() -> dict[str, tuple[int, int]]:
     """Partitions and the sum of end offsets, by topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings().kafka_bootstrap)
-    await consumer.start()
+    bootstrap = settings().kafka_bootstrap
+    admin, consumer = AIOKafkaAdminClient(bootstrap_servers=bootstrap), AIOKafkaConsumer(bootstrap_servers=bootstrap)
     try:
+        await admin.start()
+        await consumer.start()
+        existing = set(await admin.list_topics()) & {spec.name for spec in topics.specs(settings())}
         found = {}
-        existing = await consumer.topics()
-        for name in existing & {spec.name for spec in topics.specs(settings())}:
-            parts = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name) or ()]
-            found[name] = (len(parts), sum((await consumer.end_offsets(parts)).values()))
+        for described in await admin.describe_topics(sorted(existing)):
+            parts = [TopicPartition(described["topic"], part["partition"]) for part in described["partitions"]]
+            found[described["topic"]] = (len(parts), sum((await consumer.end_offsets(parts)).values()))
         return found
     finally:
         await consumer.stop()
+        await admin.close()
