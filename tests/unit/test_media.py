@@ -20,7 +20,6 @@ from shared.journal import Overloaded
 from shared.media import CleanPhoto, Limits, PhotoRefused, Reason, Rendition, prepare
 from shared.media_workers import PhotoWorkers
 from tests import images
-from tests.support.running import until
 
 
 def decoded(rendition: Rendition) -> Image.Image:
@@ -263,16 +262,15 @@ def worker_processes(service: int) -> list[psutil.Process]:
     ]
 
 
-async def test_a_worker_killed_from_outside_costs_nothing(workers: PhotoWorkers) -> None:
-    async def alone() -> bool:  # those of the tests before may still be ending
-        return len(worker_processes(os.getpid())) == 1
-
-    await until(alone)
-    (worker,) = worker_processes(os.getpid())
-    call = asyncio.create_task(workers.prepare(images.jpeg(4000, 3000)))
-    await asyncio.sleep(0.02)
-    worker.kill()
-    assert isinstance(await call, CleanPhoto)
+async def test_a_worker_killed_from_outside_costs_nothing() -> None:
+    others = set(worker_processes(os.getpid()))  # of other tests
+    async with running(PhotoWorkers(workers=1)) as pool:
+        await pool.start()  # again, as a service does that waits for its servers: no second worker
+        (worker,) = set(worker_processes(os.getpid())) - others
+        call = asyncio.create_task(pool.prepare(images.jpeg(4000, 3000)))
+        await asyncio.sleep(0.02)
+        worker.kill()
+        assert isinstance(await call, CleanPhoto)
 
 
 _SERVICE = """
