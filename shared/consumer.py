@@ -61,6 +61,7 @@ class EventConsumer:
             settings.kafka_bootstrap,
             client_id=self._group,
             allow_auto_create_topics=False,
+            consumer_only=True,
             graceful_timeout=_GRACE_SECONDS,
             logger=None,
         )
@@ -78,7 +79,11 @@ class EventConsumer:
 
     async def start(self) -> None:
         """Join the group and begin. Raises `KafkaError` if the broker cannot be reached."""
-        await self.broker.start()
+        try:
+            await self.broker.start()
+        except BaseException:
+            await self.broker.stop()  # or each attempt would leave its half-made clients behind
+            raise
         self._watch = asyncio.create_task(self._observe())
 
     async def stop(self) -> None:

@@ -199,7 +199,7 @@ async def test_a_full_queue_refuses_at_once_and_loses_nothing() -> None:
 
 async def test_before_it_has_started_nothing_is_taken() -> None:
     with pytest.raises(Overloaded):
-        await Desk().journal().append(Chain().last)
+        await asyncio.wait_for(Desk().journal().append(Chain().last), 1)
 
 
 async def test_stop_writes_and_publishes_what_is_under_way() -> None:
