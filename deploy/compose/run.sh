@@ -7,7 +7,7 @@ say() { printf '%s\n' "$*"; }
 die() { say "$*" >&2; exit 1; }
 
 docker compose version >/dev/null 2>&1 ||
-    die "Docker with the Compose plugin is needed and was not found; install both, or use `make demo`, which needs neither"
+    die 'Docker with the Compose plugin is needed and was not found. Install both, or run make demo, which needs neither.'
 docker info >/dev/null 2>&1 ||
     die "The Docker engine does not answer. Start it, or let this user use it (group docker), and try again."
 
