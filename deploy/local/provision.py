@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from deploy.local.credentials import Credentials
-from services.intake.accounts import Staff, add_staff
+from services.intake.accounts import Staff, add_staff, list_staff
 from services.routing.agencies import import_agencies, list_agencies
 from shared import topics
 from shared.settings import ServiceSettings
@@ -18,5 +18,6 @@ async def provision(environment: Mapping[str, str], credentials: Credentials) ->
     await topics.create(settings)
     if not await list_agencies(settings):  # an administrator's changes outlive the next start
         await import_agencies(settings)
-    accounts = (credentials.notify, *credentials.staff)
+    disabled = {login for one in await list_staff(settings) if not one["active"] for login in one["logins"]}
+    accounts = [a for a in (credentials.notify, *credentials.staff) if a.login not in disabled]
     await add_staff(settings, *(Staff(a.login, Role(a.role), a.name, a.password, a.agency) for a in accounts))
