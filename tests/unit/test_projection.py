@@ -94,8 +94,11 @@ def test_side_events_stand_after_the_move_they_were_made_at() -> None:
     chain = Chain().through(Transition.FORWARDED, Transition.ASSIGNED, Transition.STARTED).noted("one")
     chain.at += timedelta(minutes=5)
     chain.noted("two").then(Transition.COMPLETED)
+    slow_clock = chain.at - timedelta(hours=1)
+    chain.received(at=slow_clock, about=5)
     told = [e.note if isinstance(e, ProgressNoted) else e.seq for e in history(whole(chain.events[::-1]))]
-    assert told == [1, 2, 3, 4, "one", "two", 5]
+    assert told == [1, 2, 3, 4, "one", "two", 5, 5]
+    assert history(whole(chain.events[::-1]))[-1] == chain.last, "also by a clock that is slow"
 
 
 async def test_a_projection_takes_only_its_own_topics() -> None:
