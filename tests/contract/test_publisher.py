@@ -122,3 +122,12 @@ async def test_stop_closes_every_connection(settings: ServiceSettings) -> None:
     await publisher.stop()
     await asyncio.sleep(0.1)
     assert asyncio.all_tasks() - before == set()
+
+
+async def test_an_acknowledgement_is_that_of_all_replicas_in_sync(publisher: Publisher) -> None:
+    """aiokafka's own default is the leader's alone."""
+    assert publisher._producer is None
+    await publisher.publish([Chain().last])
+    producer = publisher._producer
+    assert producer is not None
+    assert producer._sender._acks == -1, "Kafka's number for all"
