@@ -19,10 +19,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared import asyncapi, http, telemetry
 from shared.auth import Verifier
-from shared.consumer import EventConsumer, Handle
+from shared.consumer import EventConsumer
 from shared.events import now
 from shared.journal import Journal, Projecting
 from shared.publisher import Publisher
+from shared.receiver import Handle
 from shared.settings import ServiceSettings
 from shared.storage import Database, MongoJournal, connect
 
