@@ -64,6 +64,14 @@ class MemoryJournal:
         self.recorded_at[entry.event.id] = now()
         return None
 
+    def all_entries(self) -> list[Entry]:
+        """All that it holds, in the order in which it came."""
+        return list(self.entries.values())
+
+    def all_events(self) -> list[Event]:
+        """The events of all entries."""
+        return [entry.event for entry in self.all_entries()]
+
     async def find_key(self, key: str) -> tuple[str, Event] | None:
         await _nothing()
         found = self._by_key.get(key)

@@ -1,0 +1,173 @@
+"""An event loop of virtual time: no thread, no socket, no clock, and whose turn it is decided by a seed.
+
+It carries several *processes*. Each has its callbacks in order, as a real event loop does; which process runs next is
+drawn. When a process is killed, none of its callbacks runs again, not even to clean up: that is what ``kill -9`` does.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from itertools import count
+from random import Random
+from typing import Any
+
+
+class Strand:
+    """The callbacks of one process (or of the world outside). ``alive`` is False once it has been killed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.ready: deque[Turn] = deque()
+        self.doom: int | None = None
+        """After how many more callbacks it dies; None: it does not."""
+
+
+STRAND: ContextVar[Strand] = ContextVar("STRAND")
+
+
+class Turn:
+    """A callback that waits for its turn: what asyncio calls a handle."""
+
+    __slots__ = ("_when", "args", "callback", "cancelled_", "context", "strand")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context, when: float) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.strand = context[STRAND]
+        self.cancelled_ = False
+        self._when = when
+
+    def cancel(self) -> None:
+        self.cancelled_ = True
+
+    def cancelled(self) -> bool:
+        return self.cancelled_
+
+    def when(self) -> float:
+        return self._when
+
+
+class SimulatedLoop(asyncio.AbstractEventLoop):
+    """Runs until `stop`; ``steps`` counts the callbacks."""
+
+    def __init__(self, random: Random, on_death: Callable[[Strand], None]) -> None:
+        self._random = random
+        self._on_death = on_death
+        self._now = 0.0
+        self._timers: list[tuple[float, int, Turn]] = []
+        self._order = count()
+        self._live: list[Strand] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        self.steps = 0
+
+    # What asyncio asks of a loop.
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+        turn = Turn(callback, args, context if context is not None else copy_context(), self._now)
+        strand = turn.strand
+        if strand.alive:
+            if not strand.ready:
+                self._live.append(strand)
+            strand.ready.append(turn)
+        return turn
+
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+        turn = Turn(callback, args, context if context is not None else copy_context(), when)
+        heapq.heappush(self._timers, (when, next(self._order), turn))
+        return turn
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:
+        task = asyncio.Task(coro, loop=self, name=name or "-", context=context)
+        self._tasks.append(task)  # or those of a killed process would be collected, and clean up after all
+        return task
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override] # asyncio accepts a future
+        """The work is done at once: what a thread does to time is a delay, and delays come with the calls."""
+        done = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - as a thread's future would hand it on
+            done.set_exception(error)
+        return done
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Tasks of killed processes end without having been awaited."""
+
+    # What the simulation asks of it.
+    def run(self, main: Coroutine[Any, Any, None], context: Context, until: float) -> bool:
+        """Run to the end of ``main``, or until virtual time is over (False)."""
+        asyncio.events._set_running_loop(self)
+        try:
+            task = self.create_task(main, context=context)
+            self._run(task, until)
+            if not task.done():
+                return False
+            task.result()
+            return True
+        finally:
+            asyncio.events._set_running_loop(None)
+
+    def _run(self, task: asyncio.Task[None], until: float) -> None:
+        timers, live, random = self._timers, self._live, self._random
+        while not task.done():
+            if not live:
+                if not timers:
+                    return
+                when, _, turn = heapq.heappop(timers)
+                if turn.cancelled_ or not turn.strand.alive:
+                    continue
+                if when > until:
+                    return
+                self._now = max(self._now, when)
+                strand = turn.strand
+            else:
+                strand = live[0] if len(live) == 1 else live[int(random.random() * len(live))]
+                turn = strand.ready.popleft()
+                if not strand.ready:
+                    live.remove(strand)
+                if turn.cancelled_:
+                    continue
+            self.steps += 1
+            turn.context.run(turn.callback, *turn.args)
+            if strand.doom is not None:
+                strand.doom -= 1
+                if strand.doom < 0:
+                    self.kill(strand)
+
+    def discard(self) -> None:
+        """Let go of what has not come to its end; from now on nothing of it matters."""
+        for strand in self._live:
+            strand.ready.clear()
+        self._timers.clear()
+        self._tasks.clear()
+
+    def kill(self, strand: Strand) -> None:
+        """Nothing of it runs any more."""
+        if not strand.alive:
+            return
+        strand.alive, strand.doom = False, None
+        strand.ready.clear()
+        if strand in self._live:
+            self._live.remove(strand)
+        self._on_death(strand)
