@@ -1,8 +1,8 @@
 """Judges a seed by its end: what was acknowledged, what the journals, topics and stores hold, and what providers took.
 
 The judgement is made from the events themselves and the procedure's tables (``shared/sop.py``, the notices' table), by
-code of its own: the services' folds are used once, to compare whole documents (property P4), after the fields that matter have been
-worked out here.
+code of its own. The services' folds are used once, to compare whole documents (P4), after the fields that matter have
+been worked out here.
 """
 
 import json
@@ -167,7 +167,7 @@ def _effects(simulation: "Simulation", events: list[ComplaintEvent], verdict: Ve
         for audience in notice.to(event)
     )
     found = Counter((e["about"], e["audience"], e["notice"]) for e in servers.inbox.entries)
-    for entry in (wanted | found).keys():
+    for entry in wanted | found:
         if wanted[entry] != found[entry]:
             verdict.no("P5", f"inbox entry {entry}: {found[entry]} instead of {wanted[entry]}")
     told = {e.id for e in events for n in NOTICES if isinstance(e, n.event) and n.name in set(CitizenNotice)}
@@ -239,9 +239,7 @@ def _received(rule: ClockRule, chain: list[ChainEvent], receipts: list[datetime]
 def _clocks(simulation: "Simulation", complaint: str, events: list[ComplaintEvent], verdict: Verdict) -> None:
     """P8 each clock is what the events say; P5 whoever is late is told so once, and nobody else."""
     document: Document = simulation.world.servers.documents["sla"].documents.get(complaint, {"clocks": []})
-    stored = {
-        (c["clock"], c["seq"]): (c["opened_at"], c["due_at"], c["stopped_at"]) for c in document["clocks"]
-    }
+    stored = {(c["clock"], c["seq"]): (c["opened_at"], c["due_at"], c["stopped_at"]) for c in document["clocks"]}
     computed = spans(events)
     if stored != {(s.clock, s.seq): (s.opened_at, s.due_at, s.stopped_at) for s in computed}:
         verdict.no("P8", f"the clocks of {complaint} are {stored}, and should be {computed}")
@@ -254,7 +252,9 @@ def _clocks(simulation: "Simulation", complaint: str, events: list[ComplaintEven
     }
     standing = {name for name in breached if name not in withdrawn}
     if standing != late:
-        verdict.no("P5", f"breaches of {complaint}: missing {sorted(late - standing)}, untrue {sorted(standing - late)}")
+        verdict.no(
+            "P5", f"breaches of {complaint}: missing {sorted(late - standing)}, untrue {sorted(standing - late)}"
+        )
     for alarm in (e for e in events if isinstance(e, SlaWarned | SlaBreached)):
         span = next((s for s in computed if (s.clock, s.seq) == (alarm.clock, alarm.seq)), None)
         over = span is None or (span.stopped_at is not None and span.stopped_at <= alarm.occurred_at)

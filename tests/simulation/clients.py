@@ -169,7 +169,9 @@ class People:
     async def reach_everybody(self) -> None:
         """Once the faults have ended, every contact gets written, as intake heals what a fault has left."""
         for citizen in self.citizens:
-            while not await self._contact(citizen):
+            for _ in range(100):
+                if await self._contact(citizen):
+                    break
                 await asyncio.sleep(0.2)
 
     async def _move(self, complaint: str, citizen: Principal, status: Status) -> None:

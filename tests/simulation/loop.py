@@ -8,10 +8,11 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 
 class Strand:
@@ -51,8 +52,8 @@ class Turn:
         return self._when
 
 
-class SimulatedLoop(asyncio.AbstractEventLoop):
-    """Runs until `stop`; ``steps`` counts the callbacks."""
+class SimulatedLoop:
+    """As much of an event loop as tasks, futures, timers and threads need. ``steps`` counts the callbacks."""
 
     def __init__(self, random: Random, on_death: Callable[[Strand], None]) -> None:
         self._random = random
@@ -86,14 +87,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=cast(Any, self))
 
     def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None) -> asyncio.Task[Any]:
-        task = asyncio.Task(coro, loop=self, name=name or "-", context=context)
+        task = asyncio.Task(coro, loop=cast(Any, self), name=name or "-", context=context)
         self._tasks.append(task)  # or those of a killed process would be collected, and clean up after all
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override] # asyncio accepts a future
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """The work is done at once: what a thread does to time is a delay, and delays come with the calls."""
         done = self.create_future()
         try:
@@ -117,7 +118,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # What the simulation asks of it.
     def run(self, main: Coroutine[Any, Any, None], context: Context, until: float) -> bool:
         """Run to the end of ``main``, or until virtual time is over (False)."""
-        asyncio.events._set_running_loop(self)
+        asyncio.events._set_running_loop(cast(Any, self))
         try:
             task = self.create_task(main, context=context)
             self._run(task, until)
@@ -156,11 +157,16 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                     self.kill(strand)
 
     def discard(self) -> None:
-        """Let go of what has not come to its end; from now on nothing of it matters."""
+        """Let go of what has not come to its end; nothing of it matters any more. To leave that to the garbage
+        collector would let it happen in the middle of another seed, and has crashed the interpreter."""
+        self._timers.clear()
+        for task in self._tasks:
+            if not task.done():
+                with suppress(BaseException):
+                    task.get_coro().close()
+        self._tasks.clear()
         for strand in self._live:
             strand.ready.clear()
-        self._timers.clear()
-        self._tasks.clear()
 
     def kill(self, strand: Strand) -> None:
         """Nothing of it runs any more."""

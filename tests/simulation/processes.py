@@ -56,9 +56,16 @@ from tests.support.memory_notify import MemoryDeliveries, MemoryInbox
 
 SERVICES = ("intake", "routing", "opd", "notify", "sla")
 DEADLINES = Deadlines.model_validate(
-    dict(
-        receipt="2s", forward="1s", assign="2s", follow_up="3s", document="1s", answer="1s", correct="3s", reopen="3s"
-    )
+    {
+        "receipt": "2s",
+        "forward": "1s",
+        "assign": "2s",
+        "follow_up": "2s",
+        "document": "1s",
+        "answer": "1s",
+        "correct": "2s",
+        "reopen": "2s",
+    }
 )
 _COMMON: dict[str, Any] = {
     "namespace": "sim",

@@ -165,11 +165,15 @@ def simulate(seed: int, plan: Plan | None = None, *, telling: bool = False) -> O
         finished = simulation.run()
         verdict = check(simulation, settled=finished and simulation.settled)
     finally:
-        simulation.world.loop.discard()
+        simulation.world.context.run(simulation.world.loop.discard)
     simulation.world.counts["events"] += len(simulation.world.events())
     simulation.world.counts["steps"] += simulation.world.loop.steps
     simulation.world.counts["repeated mails"] += verdict.repeated_mails
-    return Outcome(seed, verdict, simulation.world.story, simulation.world.counts)
+    story, counts = simulation.world.story, simulation.world.counts
+    if seed % 50 == 0:
+        del simulation
+        gc.collect()
+    return Outcome(seed, verdict, story, counts)
 
 
 def prepare() -> None:
@@ -179,6 +183,7 @@ def prepare() -> None:
     structlog.configure(wrapper_class=drop, cache_logger_on_first_use=True)
     sys.unraisablehook = lambda _: None
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    gc.disable()
     gc.freeze()
 
 

@@ -10,13 +10,13 @@ from random import Random
 from typing import Any, TypeVar, cast
 
 from aiokafka.errors import KafkaConnectionError
+from pymongo.errors import AutoReconnect
 
 from shared.events import CLOCK, IDENTIFIERS, ChainEvent, ComplaintEvent, Event
 from shared.publisher import Record
-from shared.storage import TRANSIENT
 from tests.simulation.loop import STRAND, SimulatedLoop, Strand
 from tests.support.memory import MemoryDocuments, MemoryJournal
-from tests.support.memory_broker import MemoryBroker, Member, Order
+from tests.support.memory_broker import Member, MemoryBroker, Order
 from tests.support.memory_notify import MemoryCitizens, MemoryDeliveries, MemoryInbox
 
 T = TypeVar("T")
@@ -222,7 +222,7 @@ def remote(target: T, wire: Wire) -> T:
 
 
 def database_away() -> Exception:
-    return TRANSIENT[0]("the database is away")
+    return AutoReconnect("the database is away")
 
 
 class RemoteBroker:
@@ -294,7 +294,8 @@ class RemoteMember:
 
 
 def broker_away() -> Exception:
-    return KafkaConnectionError("the broker is away")
+    error: Exception = KafkaConnectionError("the broker is away")
+    return error
 
 
 def event_name(event: Event) -> str:

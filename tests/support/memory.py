@@ -21,15 +21,15 @@ async def _nothing() -> None:
 
 def copied(value: Any) -> Any:
     """A document of its own: dictionaries, lists and tuples anew, the plain values in them as they are."""
-    match value:
-        case dict():
-            return {name: copied(part) for name, part in value.items()}
-        case list():
-            return [copied(part) for part in value]
-        case tuple():
-            return tuple([copied(part) for part in value])
-        case _:
-            return value
+    kind = type(value)
+    if kind is dict:
+        return {name: copied(part) if type(part) in _NESTED else part for name, part in value.items()}
+    if kind is list or kind is tuple:
+        return kind([copied(part) if type(part) in _NESTED else part for part in value])
+    return value
+
+
+_NESTED = frozenset({dict, list, tuple})
 
 
 class MemoryJournal:

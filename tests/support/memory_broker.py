@@ -42,7 +42,7 @@ class MemoryBroker:
     def append(self, record: Record) -> bool:
         """Add a record at the end of the partition that its key decides; False if there is no such topic or it is too
         large."""
-        topic, key, value, headers = record
+        topic, key, value, _ = record
         partitions = self.partitions.get(topic)
         if partitions is None or len(key or b"") + len(value or b"") > MAX_RECORD_BYTES:
             return False
