@@ -57,8 +57,7 @@ class Simulation:
             self._start(name)
         number = 1 if random.random() < 0.75 else random.choice((2, 3))
         citizens = [
-            world.spawn(world.context, self.people.citizen(index, random.randrange(2, 9 if number == 1 else 6)))
-            for index in range(number)
+            world.spawn(world.context, self.people.citizen(index, self._moves(number))) for index in range(number)
         ]
         trouble = world.spawn(world.context, self._trouble())
         await asyncio.wait(citizens, timeout=_STORM_SECONDS)
@@ -75,6 +74,11 @@ class Simulation:
             await asyncio.sleep(1.0)
             waited += 1.0
         self.settled = waited < _SETTLE_SECONDS
+
+    def _moves(self, complaints: int) -> int:
+        """How far a complaint goes: mostly not through the whole procedure, so that there is time for many seeds."""
+        random = self.world.random
+        return random.randrange(6, 10) if complaints == 1 and random.random() < 0.25 else random.randrange(2, 6)
 
     def _start(self, name: str) -> None:
         service = name.split("-")[0]

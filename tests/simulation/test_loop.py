@@ -69,6 +69,25 @@ def test_timeouts_and_threads_work_without_either() -> None:
     assert outcome == ["timed out at 5.0", "42"]
 
 
+def test_a_pause_lasts_and_can_be_cut_short() -> None:
+    loop, _ = loop_and_deaths()
+    seen: list[tuple[str, float]] = []
+
+    async def main() -> None:
+        await loop.pause(3)
+        seen.append(("paused", loop.time()))
+        try:
+            async with asyncio.timeout(2):
+                await loop.pause(100)
+        except TimeoutError:
+            seen.append(("timed out", loop.time()))
+        await loop.pause(1)
+        seen.append(("paused again", loop.time()))
+
+    assert run(loop, main())
+    assert seen == [("paused", 3), ("timed out", 5), ("paused again", 6)]
+
+
 def test_a_killed_process_does_nothing_more_not_even_clean_up() -> None:
     loop, deaths = loop_and_deaths()
     victim, seen = Strand("victim"), []

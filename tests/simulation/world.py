@@ -158,7 +158,7 @@ class Wire:
     async def carry(self, what: str, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Make a call. Raises the server's error where the outcome is a failure or unknown."""
         world = self.world
-        await asyncio.sleep(world.latency())
+        await world.loop.pause(world.latency())
         if self._server in world.away:
             raise self._error()
         if not world.stormy:
@@ -179,7 +179,7 @@ class Wire:
         if draw >= 0 and draw - weather.crash_after < 0:
             self.doom(what)
         if random.random() < 0.3:
-            await asyncio.sleep(world.latency())
+            await world.loop.pause(world.latency())
         return result
 
     def _failed(self, what: str, how: str) -> Exception:
@@ -236,7 +236,7 @@ class RemoteBroker:
     async def send(self, records: Sequence[Record]) -> list[bool]:
         """A send fails for each record by itself; what a producer sends again lies there twice."""
         world, wire = self._wire.world, self._wire
-        await asyncio.sleep(world.latency())
+        await world.loop.pause(world.latency())
         if "kafka" in world.away:
             return [False] * len(records)
         if not world.stormy:
@@ -261,7 +261,7 @@ class RemoteBroker:
             world.tell(wire.strand.name, f"sent {list(zip(names, acknowledged, strict=True))}")
         if random.random() < weather.crash_after:
             wire.doom("send")
-        await asyncio.sleep(world.latency())
+        await world.loop.pause(world.latency())
         return acknowledged
 
     async def join(self, group: str, topics: Sequence[str]) -> "RemoteMember":
@@ -285,7 +285,7 @@ class RemoteMember:
         while not self.member.waiting() or "kafka" in world.away:
             self.member.news.clear()
             await self.member.news.wait()
-        await asyncio.sleep(world.latency())
+        await world.loop.pause(world.latency())
         size = world.random.randrange(1, limit) if world.stormy else limit
         return await self.member.fetch(size, order)
 
