@@ -54,6 +54,8 @@ from tests.support.memory_broker import BrokerPublisher, MemoryAdmin, MemoryBrok
 from tests.support.memory_clocks import MemoryClocks
 from tests.support.memory_notify import MemoryDeliveries, MemoryInbox
 
+DEFECT = "defect"
+"""No handler can take an event of a complaint whose id begins so: a defect of ours, which is what dead letters are for."""
 SERVICES = ("intake", "routing", "opd", "notify", "sla")
 DEADLINES = Deadlines.model_validate(
     {
@@ -256,6 +258,16 @@ class SimulatedLevel(Level):
         return self._clients, self._clients
 
 
+def _defective(handle: Handle) -> Handle:
+    async def take(events: Sequence[Event]) -> None:
+        for event in events:
+            if event.key.startswith(DEFECT):
+                raise ValueError("a defect of ours")
+        await handle(events)
+
+    return take
+
+
 @lru_cache(maxsize=1)
 def _metrics() -> ClockMetrics:
     return ClockMetrics()
@@ -298,7 +310,7 @@ class Process:
             relay_after = timedelta(seconds=SETTINGS.relay_after_seconds)
             return plan.journal(store, sender, projections, queue=20, batch=20, relay_after=relay_after)
 
-        handle = build[self.service](journal)
+        handle = _defective(build[self.service](journal))
         self.consumer = plan.consumer(
             self.broker, SETTINGS, self.service, CONSUMES[self.service], handle, publisher, order=self._order
         )

@@ -11,12 +11,16 @@ from typing import Any
 
 import structlog
 
+from shared.events import headers_of
+from shared.publisher import Record
+from shared.sop import Transition
 from shared.topics import dead_letters
 from tests.simulation.checker import Verdict, check
 from tests.simulation.clients import People
 from tests.simulation.loop import Strand
-from tests.simulation.processes import CONSUMES, ISSUES, NOTIFY, SERVICES, SETTINGS, Plan, Process, Provider
+from tests.simulation.processes import CONSUMES, DEFECT, SERVICES, SETTINGS, Plan, Process, Provider
 from tests.simulation.world import World
+from tests.support.events import Chain
 
 _STORM_SECONDS = 25.0
 _SETTLE_SECONDS = 120.0
@@ -124,12 +128,22 @@ class Simulation:
 
     def _poison(self) -> None:
         """A record that nobody can use, on a topic that somebody consumes."""
-        random = self.world.random
-        service = random.choice(SERVICES)
-        topic = SETTINGS.topic_prefix + random.choice(CONSUMES[service])
-        value = b'{"poison": %d}' % len(self.poison)
+        random, number = self.world.random, len(self.poison)
+        record: Record
+        if random.random() < 0.5:  # well-formed, but every handler has a defect that it meets
+            event = (
+                Chain(complaint_id=f"{DEFECT}-{number}")
+                .then(random.choice([Transition.FORWARDED, Transition.ASSIGNED]))
+                .last
+            )
+            topic, value = SETTINGS.topic_prefix + event.topic, event.model_dump_json().encode()
+            record = (topic, event.key.encode(), value, headers_of(event, "made-up"))
+        else:
+            topic = SETTINGS.topic_prefix + random.choice(CONSUMES[random.choice(SERVICES)])
+            value = b'{"poison": %d}' % number
+            record = (topic, b"%d" % random.getrandbits(16), value, ())
         self.world.counts["poison"] += 1
-        self.world.servers.broker.append((topic, b"%d" % random.getrandbits(16), value, ()))
+        self.world.servers.broker.append(record)
         self.poison.append((topic, value))
         self.world.tell("world", f"poison on {topic}")
 
@@ -140,7 +154,7 @@ class Simulation:
 
     def quiet(self) -> bool:
         """Nothing is under way any more, and no clock runs that will yet strike."""
-        servers, now = self.world.servers, self.world.now()
+        servers = self.world.servers
         if any(not p.ready for p in self.processes.values()):
             return False
         if any(len(j.published) < len(j.entries) for j in servers.journals.values()):
@@ -153,7 +167,6 @@ class Simulation:
             return False
         if any(d["lapses_at"] for d in servers.documents["intake"].documents.values()):
             return False
-        assert now
         return not any("next_alarm_at" in d for d in servers.documents["sla"].documents.values())
 
     def dead_letters(self, service: str) -> list[bytes]:
@@ -189,6 +202,3 @@ def prepare() -> None:
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     gc.disable()
     gc.freeze()
-
-
-__all__ = ["CONSUMES", "ISSUES", "NOTIFY", "Outcome", "Simulation", "prepare", "simulate"]
