@@ -55,7 +55,7 @@ from tests.support.memory_clocks import MemoryClocks
 from tests.support.memory_notify import MemoryDeliveries, MemoryInbox
 
 DEFECT = "defect"
-"""No handler can take an event of a complaint whose id begins so: a defect of ours, which is what dead letters are for."""
+"""No handler can take an event of a complaint whose id begins so: a defect of ours, as dead letters are for."""
 SERVICES = ("intake", "routing", "opd", "notify", "sla")
 DEADLINES = Deadlines.model_validate(
     {
