@@ -99,11 +99,12 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
     """The routes of one opd service."""
     api = APIRouter(prefix="/v1", tags=["agency desk"])
 
-    async def own(complaint_id: str, principal: Principal) -> Document:
+    async def own(complaint_id: str, principal: Principal) -> tuple[Document, Case]:
         document = await work.find(complaint_id)
-        if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
+        case = Case.of_document(document)
+        if document is None or document["title"] is None or not may_see(case, principal):
             raise not_found()
-        return document
+        return document, case
 
     @api.get("/work", summary="Your agency's queue")
     async def queue(
@@ -137,7 +138,8 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
 
     @api.get("/work/{complaint_id}", summary="One complaint of your agency's")
     async def show(complaint_id: str, principal: Operator) -> Work:
-        return _work(await own(complaint_id, principal), principal.role)
+        document, _ = await own(complaint_id, principal)
+        return _work(document, principal.role)
 
     @api.post(
         "/work/{complaint_id}/start", summary="Begin, naming the secretariat's unit that follows up", status_code=201
@@ -178,8 +180,7 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
     @api.post("/work/{complaint_id}/notes", summary="Tell how the work goes; the citizen reads it", status_code=201)
     async def note(complaint_id: str, body: Progress, principal: Operator, once: Once) -> Noted:
         try:
-            document = await own(complaint_id, principal)
-            case = Case.of_document(document)
+            document, case = await own(complaint_id, principal)
             decision = desk.note_progress(case, actor(principal), now(), body.note)
             if isinstance(decision, Refusal):
                 raise refused(decision, state=state(case, principal.role))

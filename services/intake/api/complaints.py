@@ -104,12 +104,12 @@ class Intake:
             visibility=given.visibility,
         )
 
-    async def own(self, complaint_id: str, principal: Principal) -> Document:
-        """A complaint of the caller's own. Raises 404."""
+    async def own(self, complaint_id: str, principal: Principal) -> tuple[Document, Case]:
+        """A complaint of the caller's own: its document and what that says. Raises 404."""
         document = await self.complaints.find(complaint_id)
         if document is None or document["reporter_id"] != principal.id or document["title"] is None:
             raise not_found()
-        return document
+        return document, Case.of_document(document)
 
     async def visible(self, complaint_id: str, principal: Principal) -> Document:
         """A complaint that the caller may see. Raises 404."""
