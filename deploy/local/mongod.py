@@ -155,7 +155,12 @@ def _launch(children: Children, member: Mongod) -> Child:
         "--wiredTigerCacheSizeGB": member.cache_gb,
         "--oplogSize": 512,
     }
-    flags = ["--nounixsocket", "--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false"]
+    parameters = {
+        "diagnosticDataCollectionEnabled": "false",
+        "shutdownTimeoutMillisForSignaledShutdown": 1000,  # a primary waits for a successor; there is none at the end
+    }
+    flags = ["--nounixsocket", "--quiet"]
+    flags += [part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")]
     command = [program.path, *(str(part) for option in options.items() for part in option), *flags]
     return children.start(member.name, command, program.environment)
 

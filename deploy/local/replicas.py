@@ -40,13 +40,13 @@ async def leaders(servers: Servers, topic: str) -> list[str | None]:
 
 class Revival:
     """Starts servers again that died while others of their kind go on, and says so. What dies again and again (a full
-    disk, say) is started after longer and longer pauses."""
+    disk, say) is started after longer and longer pauses: `pauses` has the last of each, in seconds."""
 
     def __init__(self, children: Iterable[Child], say: Say, first_pause: float = 1.0) -> None:
         self._children = list(children)
         self._say = say
         self._first_pause = first_pause
-        self._pause: dict[str, float] = {}
+        self.pauses: dict[str, float] = {}
         self._started_at: dict[str, float] = {}
         self._due_at: dict[str, float] = {}
 
@@ -59,8 +59,8 @@ class Revival:
             except ChildDied as death:
                 child.kill()  # nobody misses it until it is due, and nothing of it is left
                 lived = now - self._started_at.get(child.name, -LONGEST_PAUSE)
-                pause = self._first_pause if lived > LONGEST_PAUSE else self._pause.get(child.name, 0) * 2
-                self._pause[child.name] = pause = min(pause or self._first_pause, LONGEST_PAUSE)
+                pause = self._first_pause if lived > LONGEST_PAUSE else self.pauses.get(child.name, 0) * 2
+                self.pauses[child.name] = pause = min(pause or self._first_pause, LONGEST_PAUSE)
                 self._due_at[child.name] = now + pause
                 self._say(f"{death}\nThe others of its kind go on. It is started again after {pause:.0f} s.")
             if child.name in self._due_at and now >= self._due_at[child.name]:
