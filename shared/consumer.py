@@ -44,7 +44,7 @@ class EventConsumer:
         self._watch: asyncio.Task[None] | None = None
         self.lag = 0
         self.broker = KafkaBroker(
-            settings.kafka_bootstrap,
+            settings.kafka_bootstrap.split(","),  # FastStream takes a text for one address
             client_id=group,
             allow_auto_create_topics=False,
             consumer_only=True,
