@@ -117,7 +117,11 @@ def _move(fields: dict[str, Any], event: ChainEvent) -> None:
     before = clock_of(status) if status else None
     if before is None or target not in before.statuses:
         fields["clock_opened_at"], fields["due_at"] = event.occurred_at, None
-    fields["complaint_id"], fields["number"], fields["reporter_id"] = event.complaint_id, event.number, event.reporter_id
+    fields["complaint_id"], fields["number"], fields["reporter_id"] = (
+        event.complaint_id,
+        event.number,
+        event.reporter_id,
+    )
     fields["seq"], fields["status"], fields["moved_at"] = event.seq, target, event.occurred_at
 
 

@@ -16,7 +16,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.sop import Clock, Desk, Role, Status, Transition
 
-
 CLOCK: ContextVar[Callable[[], datetime]] = ContextVar("CLOCK", default=lambda: datetime.now(UTC))
 """What `now` reads: the machine's clock, unless a context has its own (``tests/simulation``)."""
 IDENTIFIERS: ContextVar[Callable[[], str]] = ContextVar("IDENTIFIERS", default=lambda: str(uuid_utils.uuid7()))

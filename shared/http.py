@@ -76,6 +76,13 @@ def not_found(what: str = "complaint") -> Problem:
     return Problem(404, "not-found", f"There is no such {what}, or you may not see it.", "Data tidak ditemukan.")
 
 
+def busy() -> Problem:
+    """503: the same request may be sent again after a moment."""
+    detail = "The service cannot take this now. Send the same request again, with the same Idempotency-Key."
+    message = "Layanan sedang sibuk. Silakan coba beberapa saat lagi."
+    return Problem(503, "unavailable", detail, message, headers={"Retry-After": "2"})
+
+
 def invalid(field: str, detail: str, message: str = "Periksa kembali isian Anda.") -> Problem:
     """422 for one field that is well-formed but cannot be right."""
     return Problem(422, "invalid-request", detail, message, errors=[FieldFault(field=field, detail=detail)])
@@ -224,9 +231,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(error, unencodable)
 
     async def unavailable(_: Request, __: Exception) -> JSONResponse:
-        detail = "The service cannot take this now. Send the same request again, with the same Idempotency-Key."
-        message = "Layanan sedang sibuk. Silakan coba beberapa saat lagi."
-        return Problem(503, "unavailable", detail, message, headers={"Retry-After": "2"}).response()
+        return busy().response()
 
     for away in (Overloaded, TimeoutError, *TRANSIENT):
         app.add_exception_handler(away, unavailable)

@@ -15,7 +15,7 @@ from shared.desk import Moved, actor, carry_out, chronicle, state
 from shared.events import Agency, Assigned, Documented, Event, Photo, ProgressNoted, Report, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, not_found, refused
 from shared.journal import Journal
-from shared.photos import Photos, Size, serve_photo
+from shared.photos import UPLOAD_BYTES, Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.sop import Refusal, Role, Status, Transition
 
@@ -192,7 +192,12 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
             event = earlier
         return Noted(id=event.id, complaint_id=complaint_id)
 
-    @api.post("/photos", summary="Upload a photo of the finished work (the body is the file)", status_code=201)
+    @api.post(
+        "/photos",
+        summary="Upload a photo of the finished work (the body is the file)",
+        status_code=201,
+        max_body_size=UPLOAD_BYTES,
+    )
     async def upload(request: Request, principal: Operator) -> Photo:
         return await photos.receive(request, principal.agency or "")
 
