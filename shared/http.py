@@ -129,8 +129,8 @@ def refused(refusal: Refusal, **extra: Any) -> Problem:
 class SignedIn(HTTPBearer):
     """A dependency: who is asking, by the bearer token, who must have one of ``roles`` where any are given.
 
-    One callable and no chain of them: the framework's bookkeeping for each costs as much as the check itself. Raises 401
-    or 403.
+    One callable and no chain of them: the framework's bookkeeping for each costs as much as the check itself. Raises
+    401 or 403.
     """
 
     def __init__(self, *roles: Role) -> None:

@@ -225,8 +225,8 @@ class Service:
 def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
     """Run the application until SIGTERM or SIGINT; requests under way are finished first."""
     telemetry.configure_logs(name, settings.log_level, settings.log_format == "json")
-    # The database driver works in threads. By default each waits up to 5 ms for a busy event loop to let it on, at every
-    # answer that it gets; and collecting garbage each 700 objects finds nothing in a service that makes few cycles.
+    # The database driver works in threads. By default each waits up to 5 ms for a busy event loop to let it on, at each
+    # answer that it gets; and collecting garbage every 700 objects finds little in a service that makes few cycles.
     sys.setswitchinterval(0.0005)
     gc.set_threshold(20_000, 20, 20)
     uvicorn.run(
