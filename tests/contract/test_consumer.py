@@ -349,7 +349,7 @@ def test_no_subscriber_acknowledges_before_its_work_is_done(settings: ServiceSet
     consumer = EventConsumer(settings, SERVICE, TOPICS, Reader(), kafka)
     (subscriber,) = consumer.broker.subscribers
     assert subscriber is consumer.subscriber
-    assert subscriber.ack_policy is AckPolicy.NACK_ON_ERROR
+    assert subscriber.ack_policy is AckPolicy.MANUAL, "acknowledged by us, after the work: the tests above"
     assert subscriber._connection_args["enable_auto_commit"] is False
     assert subscriber._connection_args["auto_offset_reset"] == "earliest"
 
