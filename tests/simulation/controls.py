@@ -164,19 +164,19 @@ def _plan(**parts: Any) -> Plan:
     return plan
 
 
-CONTROLS: dict[str, tuple[Plan, str]] = {
-    "relay-off": (_plan(journal=_NoRelay), "P3"),
-    "marked-before-acknowledged": (_plan(publisher=_Trusting), "P3"),
-    "answered-before-written": (_plan(journal=_AnsweredUnwritten), "P1"),
-    "journal-ids-not-unique": (_plan(journal_store=_Unchecked), "P2"),
-    "idempotency-keys-not-unique": (_plan(journal_store=_Keyless), "P7"),
-    "at-most-once": (_plan(consumer=_Careless), "P4"),
-    "failures-skipped": (_plan(consumer=_Hasty), "P4"),
-    "dead-letters-dropped": (_plan(consumer=_Forgetful), "P6"),
-    "fold-without-deduplication": (_plan(projection=_Counting), "P4"),
-    "fold-in-order-of-arrival": (_plan(projection=_Unordered), "P4"),
-    "last-writer-wins": (_plan(documents=_Overwritten), "P4"),
-    "inbox-keys-not-unique": (_plan(inbox=_Repeating), "P5"),
-    "deliveries-not-leased": (_plan(deliveries=_Unleased), "P5"),
+CONTROLS: dict[str, tuple[Plan, frozenset[str]]] = {
+    "relay-off": (_plan(journal=_NoRelay), frozenset({"P0", "P3"})),
+    "marked-before-acknowledged": (_plan(publisher=_Trusting), frozenset({"P3"})),
+    "answered-before-written": (_plan(journal=_AnsweredUnwritten), frozenset({"P1"})),
+    "journal-ids-not-unique": (_plan(journal_store=_Unchecked), frozenset({"P2"})),
+    "idempotency-keys-not-unique": (_plan(journal_store=_Keyless), frozenset({"P7"})),
+    "at-most-once": (_plan(consumer=_Careless), frozenset({"P4", "P5"})),
+    "failures-skipped": (_plan(consumer=_Hasty), frozenset({"P4", "P8"})),
+    "dead-letters-dropped": (_plan(consumer=_Forgetful), frozenset({"P6"})),
+    "fold-without-deduplication": (_plan(projection=_Counting), frozenset({"P4"})),
+    "fold-in-order-of-arrival": (_plan(projection=_Unordered), frozenset({"P4"})),
+    "last-writer-wins": (_plan(documents=_Overwritten), frozenset({"P4"})),
+    "inbox-keys-not-unique": (_plan(inbox=_Repeating), frozenset({"P5"})),
+    "deliveries-not-leased": (_plan(deliveries=_Unleased), frozenset({"P5"})),
 }
-"""Each control, and a property whose violation it must bring about."""
+"""Each control, and the properties whose violation it must bring about."""

@@ -27,6 +27,10 @@ class Findings:
         self.violations |= other.violations
         self.counts += other.counts
 
+    def properties(self) -> set[str]:
+        """The names of the properties that were violated."""
+        return {violation[:2] for violations in self.violations.values() for violation in violations}
+
     def failing(self) -> str:
         """For people: which seeds failed and how each is seen again."""
         lines = [f"{len(self.violations)} of {self.seeds} seeds violate a property"]
@@ -36,8 +40,8 @@ class Findings:
         return "\n".join(lines)
 
 
-def explore(seeds: range, control: str | None = None, *, until: str | None = None) -> Findings:
-    """Run seeds one after the other; ``until``: no further than to the first violation of that property."""
+def explore(seeds: range, control: str | None = None, *, until: frozenset[str] | None = None) -> Findings:
+    """Run seeds one after the other; ``until``: no further than until all these properties have been violated."""
     found = Findings()
     plan = CONTROLS[control][0] if control else None
     for seed in seeds:
@@ -46,7 +50,7 @@ def explore(seeds: range, control: str | None = None, *, until: str | None = Non
         found.counts += outcome.counts
         if outcome.verdict.violations:
             found.violations[seed] = outcome.verdict.violations
-            if until and any(v.startswith(until) for v in outcome.verdict.violations):
+            if until and until <= found.properties():
                 break
     return found
 
@@ -61,7 +65,7 @@ def explore_all(seeds: range) -> Findings:
 
 
 def explore_controls(names: Iterable[str], most: int) -> dict[str, Findings]:
-    """Run each control until the checker sees what it must, or for ``most`` seeds."""
+    """Run each control until the checker has seen all that it must, or for ``most`` seeds."""
     wanted = list(names)
     return dict(zip(wanted, spread(_control, [(name, most) for name in wanted]), strict=True))
 
