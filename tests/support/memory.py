@@ -21,15 +21,15 @@ async def _nothing() -> None:
 
 def copied(value: Any) -> Any:
     """A document of its own: dictionaries, lists and tuples anew, the plain values in them as they are."""
-    match value:
-        case dict():
-            return {name: copied(part) for name, part in value.items()}
-        case list():
-            return [copied(part) for part in value]
-        case tuple():
-            return tuple([copied(part) for part in value])
-        case _:
-            return value
+    kind = type(value)
+    if kind is dict:
+        return {name: copied(part) if type(part) in _NESTED else part for name, part in value.items()}
+    if kind is list or kind is tuple:
+        return kind([copied(part) if type(part) in _NESTED else part for part in value])
+    return value
+
+
+_NESTED = frozenset({dict, list, tuple})
 
 
 class MemoryJournal:
@@ -63,6 +63,14 @@ class MemoryJournal:
         self.entries[entry.event.id] = entry
         self.recorded_at[entry.event.id] = now()
         return None
+
+    def all_entries(self) -> list[Entry]:
+        """All that it holds, in the order in which it came."""
+        return list(self.entries.values())
+
+    def all_events(self) -> list[Event]:
+        """The events of all entries."""
+        return [entry.event for entry in self.all_entries()]
 
     async def find_key(self, key: str) -> tuple[str, Event] | None:
         await _nothing()
