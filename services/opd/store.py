@@ -7,7 +7,7 @@ from typing import Any
 from services.opd import projection
 from shared.projection import Document, Projection
 from shared.sop import Status
-from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments, page, written
+from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments, by_id, page, written
 
 
 class WorkStore:
@@ -15,6 +15,7 @@ class WorkStore:
 
     def __init__(self, database: Database) -> None:
         self._work = database["work"]
+        self._by_id = by_id(self._work)
         self.projection = Projection(MongoDocuments(self._work), projection.derive, projection.TAKES)
 
     async def ensure_indexes(self) -> None:
@@ -36,7 +37,7 @@ class WorkStore:
 
     async def find(self, complaint_id: str) -> Document | None:
         """One complaint's work, whichever agency has it."""
-        return await self._work.find_one({"_id": complaint_id})
+        return await self._by_id.get(complaint_id)
 
     async def queue(
         self,

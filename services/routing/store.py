@@ -9,7 +9,7 @@ from services.routing import projection
 from shared.calendar import Deadlines
 from shared.projection import Document, Projection
 from shared.sop import Role, Status
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, page, written
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id, page, written
 
 _OPEN = [status.value for status in Status if status is not Status.CLOSED]
 
@@ -34,6 +34,7 @@ class CaseStore:
 
     def __init__(self, database: Database, deadlines: Deadlines) -> None:
         self._cases = database["cases"]
+        self._by_id = by_id(self._cases)
         self.projection = Projection(MongoDocuments(self._cases), projection.deriving(deadlines), projection.TAKES)
 
     async def ensure_indexes(self) -> None:
@@ -54,7 +55,7 @@ class CaseStore:
 
     async def find(self, complaint_id: str) -> Document | None:
         """One case."""
-        return await self._cases.find_one({"_id": complaint_id})
+        return await self._by_id.get(complaint_id)
 
     async def queue(
         self, search: Search, visible: Mapping[str, Any], sort: str, limit: int, cursor: str | None
