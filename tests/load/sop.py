@@ -210,6 +210,40 @@ async def play(
 
 
 @asynccontextmanager
+async def paced(bench: Installation, people: People, rate: float) -> AsyncIterator[Journey]:
+    """Within it ``rate`` complaints a second set out; those under way are waited for at the end."""
+    journey = Journey()
+    async with (
+        pool(bench.urls["intake"], 16) as intake,
+        pool(bench.urls["routing"], 32) as routing,
+        pool(bench.urls["opd"], 16) as opd,
+        _replies(bench) as consumer,
+    ):
+        scene = Play(bench, people, {"intake": intake, "routing": routing, "opd": opd}, journey)
+        listening = asyncio.create_task(scene.listen(consumer))
+        under_way: set[asyncio.Task[None]] = set()
+
+        async def set_out() -> None:
+            due = time.monotonic()
+            while True:
+                task = asyncio.create_task(scene.one())
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                due += 1 / rate
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+        setting_out = asyncio.create_task(set_out())
+        try:
+            yield journey
+        finally:
+            setting_out.cancel()
+            await asyncio.gather(setting_out, *under_way, return_exceptions=True)
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+
+@asynccontextmanager
 async def _replies(bench: Installation) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
         bench.services.topic_prefix + "complaint.answered",
