@@ -57,9 +57,8 @@ class Hop:
                 ours.append(bench.run(hops(bench, people, reports, count)))
                 until_level(bench, within=60)
                 floor.append(bench.run(raw_hops(bench, count)))
-                effort.say(
-                    f"  {number}: p50 {1e3 * quantile(ours[-1], 0.5):.1f} ms, floor {1e3 * quantile(floor[-1], 0.5):.1f}"
-                )
+                half = [1e3 * quantile(took, 0.5) for took in (ours[-1], floor[-1])]
+                effort.say(f"  {number}: p50 {half[0]:.1f} ms, floor {half[1]:.1f} ms")
             loaded = self._under_load(bench, effort, people, reports, result)
         result.comparisons += [
             *(
@@ -100,9 +99,12 @@ class Hop:
     async def _beside(
         self, bench: Installation, people: People, reports: Reports, rate: float, effort: Effort
     ) -> list[float]:
-        async with sop.paced(bench, people, rate):
+        async with sop.paced(bench, people, rate) as journey:
             await asyncio.sleep(effort.pick(2, 5))
-            return await hops(bench, people, reports, int(effort.pick(20, 300)), at_once=4, pause=0.05)
+            took = await hops(bench, people, reports, int(effort.pick(20, 300)), at_once=4, pause=0.05)
+        if journey.failures:
+            raise sop.GivenUp(f"{len(journey.failures)} complaints of the load failed: {journey.failures[0]}")
+        return took
 
 
 async def hops(
@@ -162,7 +164,7 @@ async def _raw(
 ) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(bench.services.mongo_url)
     collection = client[f"{bench.settings.namespace}_floor"]["hops"]
-    await collection.insert_one({"_id": "warm"}) if not await collection.find_one({"_id": "warm"}) else None
+    await collection.update_one({"_id": "warm"}, {"$set": {}}, upsert=True)
     producer = AIOKafkaProducer(bootstrap_servers=bench.services.kafka_bootstrap, acks="all")
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bench.services.kafka_bootstrap, auto_offset_reset="latest")
     await producer.start()

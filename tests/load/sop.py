@@ -122,12 +122,16 @@ class Play:
     async def again_and_again(self) -> None:
         """One complaint after the other until it is to stop."""
         while not self.stopping:
-            try:
-                await self.one()
-            except (GivenUp, TimeoutError, ConnectionError) as failure:
-                self._journey.failures.append(repr(failure))
-                if len(self._journey.failures) > 100:
-                    raise
+            await self.one_if_it_can()
+
+    async def one_if_it_can(self) -> None:
+        """One complaint; a failure is noted. Raises it when there are too many."""
+        try:
+            await self.one()
+        except (GivenUp, TimeoutError, ConnectionError) as failure:
+            self._journey.failures.append(repr(failure))
+            if len(self._journey.failures) > 100:
+                raise
 
     async def listen(self, consumer: AIOKafkaConsumer) -> None:
         """Note when each reply's event comes."""
@@ -226,7 +230,7 @@ async def paced(bench: Installation, people: People, rate: float) -> AsyncIterat
         async def set_out() -> None:
             due = time.monotonic()
             while True:
-                task = asyncio.create_task(scene.one())
+                task = asyncio.create_task(scene.one_if_it_can())
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
                 due += 1 / rate
