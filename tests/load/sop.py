@@ -42,7 +42,8 @@ class Journey:
     """What came of a run, seen from outside. Times are monotonic seconds.
 
     ``answered_at`` is when the `answered` event of each complaint was read from its topic. ``drained`` is how long
-    after the last request everything that waited was done; None if it was not within the time given.
+    after the last request everything that waited was done, ``lag_gone`` that consumers had taken all records; None if
+    it was not so within the ``waited`` seconds.
     """
 
     began: float = 0.0
@@ -56,6 +57,7 @@ class Journey:
     backlogs: list[tuple[float, Backlog]] = field(default_factory=list)
     drained: float | None = None
     lag_gone: float | None = None
+    waited: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -199,7 +201,7 @@ async def play(
             over = journey.last_request
             while time.monotonic() - over < drain:
                 backlog = await watch.backlog()
-                passed = time.monotonic() - over
+                journey.waited = passed = time.monotonic() - over
                 journey.backlogs.append((time.monotonic() - started, backlog))
                 if not backlog.lag and journey.lag_gone is None:
                     journey.lag_gone = passed

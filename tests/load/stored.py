@@ -62,7 +62,7 @@ class Stored:
                 for share in (0.5, 0.95)
                 for what, unit, value in _latencies(share)
             ),
-            figure("lag back to 0", "s", [journey.lag_gone or 1e9 for journey in of[many]]),
+            figure("lag back to 0", "s", [journey.lag_gone or journey.waited for journey in of[many]]),
         ]
         result.notes.append(
             f"The peer kept {PEER_RATE_AT_A_MILLION / PEER_RATE:.2f}x of its rate at a million records, as published."
