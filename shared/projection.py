@@ -48,6 +48,10 @@ def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: De
     }
 
 
+class Unconfirmed(TimeoutError):
+    """Another writer's documents hold the events, and may still lose them; ask again after a moment."""
+
+
 class DocumentStore(Protocol):
     """Where a projection's documents live. The contract suite in ``tests/contract`` says how an implementation
     behaves."""
@@ -55,9 +59,12 @@ class DocumentStore(Protocol):
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         """The documents that exist among ``ids``."""
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durable: bool = True) -> bool:
         """Write each document if the stored one still has the given revision (0: there is none). False if one had moved
-        on."""
+        on. ``durable``: nothing but these documents remembers the events, so no crash may lose them."""
+
+    async def holds(self, revisions: Mapping[str, int]) -> bool:
+        """Whether no crash can lose the documents any more, each at its revision or a later one."""
 
 
 class Projection:
@@ -72,8 +79,10 @@ class Projection:
         """Fold ``events`` into their documents, whoever else is writing them.
 
         ``current`` gives documents that the caller has just read (None: known not to exist), which saves reading them
-        again.
+        again. It comes from the journal, which repeats what a crash loses; without it, the events are kept for good
+        when this returns. Raises `Unconfirmed`.
         """
+        durable = current is None
         pending: dict[str, list[ComplaintEvent]] = {}
         for event in events:
             if isinstance(event, ComplaintEvent) and event.topic in self._takes:
@@ -83,11 +92,17 @@ class Projection:
             missing = [key for key in pending if key not in known]
             stored = await self._store.load(missing) if missing else {}
             changes: list[tuple[Document, int]] = []
+            unchanged: dict[str, int] = {}
             for key, fresh in pending.items():
                 document = known[key] if key in known else stored.get(key)
                 folded = fold(document, fresh, self._derive)
-                if folded is not None:
-                    changes.append((folded, document["revision"] if document else 0))
-            if not changes or await self._store.save(changes):
-                return
+                revision = document["revision"] if document else 0
+                if folded is None:
+                    unchanged[key] = revision
+                else:
+                    changes.append((folded, revision))
+            if not changes or await self._store.save(changes, durable=durable):
+                break
             known = {}
+        if durable and pending and unchanged and not await self._store.holds(unchanged):
+            raise Unconfirmed

@@ -1,8 +1,9 @@
 """MongoDB behind the journal and the projections, and the connection that every service's ``store.py`` uses.
 
-Journal entries are written with ``w=majority, j=true``. Projections and marks are acknowledged without waiting for the
-disk: they come after their entries in the same log, so a crash that loses one of them leaves an unmarked entry, which
-the relay takes again.
+Journal entries are written with ``w=majority, j=true``, and so is what is taken from the topics, before its offset is
+committed. What follows an entry (its projection, its mark) need not wait for the disk where there is one mongod: it
+comes later in the same log, so a crash that loses the projection loses the mark as well, and the relay takes the entry
+again. With several, an election can lose the one and keep the other; there the projection waits for the majority too.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from pymongo.errors import (
     ExecutionTimeout,
 )
 from pymongo.errors import WTimeoutError as WriteTimeout
+from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from shared.events import Event, from_document, now
@@ -84,12 +86,21 @@ def connect(url: str) -> AsyncIOMotorClient[Document]:
     return client
 
 
+def _unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:
+    """What a bulk write says of its failure. Raises AutoReconnect where a majority has not confirmed it."""
+    details: Mapping[str, Any] = failure.details or {}
+    if details.get("writeConcernErrors"):
+        raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+    return details
+
+
 class MongoJournal:
     """`shared.journal.JournalStore` on the collection ``journal`` of a service's database."""
 
     def __init__(self, database: Database) -> None:
         self._durable = database.get_collection("journal", write_concern=_DURABLE)
         self._follows = database.get_collection("journal", write_concern=_FOLLOWS)
+        self._confirmed = database.get_collection("journal", read_concern=ReadConcern("majority"))
 
     async def ensure_indexes(self) -> None:
         """Create the indexes that the journal's promises rest on; repeating it does nothing."""
@@ -129,9 +140,7 @@ class MongoJournal:
                 return [Unstorable(str(fault))]
             return [failure for entry in entries for failure in await self.insert([entry])]
         except BulkWriteError as failure:
-            details: Mapping[str, Any] = failure.details or {}
-            if details.get("writeConcernErrors"):
-                raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+            details = _unless_unconfirmed(failure)
             for error in details["writeErrors"]:
                 if error["code"] != _DUPLICATE:
                     raise
@@ -141,7 +150,11 @@ class MongoJournal:
 
     async def find_key(self, key: str) -> tuple[str, Event] | None:
         found = await self._durable.find_one({"idempotency.key": key})
-        return (found["idempotency"]["request"], from_document(found["topic"], found["event"])) if found else None
+        if found is None:
+            return None
+        if not await self._confirmed.find_one({"_id": found["_id"]}, {"_id": 1}):
+            raise AutoReconnect("the entry is not yet confirmed by a majority; its outcome is unknown")
+        return found["idempotency"]["request"], from_document(found["topic"], found["event"])
 
     async def unpublished(self, before: datetime, limit: int) -> list[Event]:
         cursor = self._durable.find({"published": False, "recorded_at": {"$lt": before}}).sort("recorded_at", ASCENDING)
@@ -174,24 +187,34 @@ class MongoDocuments:
     """`shared.projection.DocumentStore` on one collection."""
 
     def __init__(self, collection: Documents) -> None:
-        self._collection = collection.with_options(write_concern=_FOLLOWS)
+        self._collection = collection.with_options(write_concern=_DURABLE)
+        self._following = collection.with_options(write_concern=_FOLLOWS)
+        self._confirmed = collection.with_options(read_concern=ReadConcern("majority"))
 
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         found = await self._collection.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
         return {document["_id"]: document for document in found}
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durable: bool = True) -> bool:
+        alone = len(self._collection.database.client.nodes) == 1
+        collection = self._following if alone and not durable else self._collection
         writes = [
             ReplaceOne({"_id": document["_id"], "revision": revision}, document) if revision else InsertOne(document)
             for document, revision in documents
         ]
         try:
-            result = await self._collection.bulk_write(writes, ordered=False)
+            result = await collection.bulk_write(writes, ordered=False)
         except BulkWriteError as failure:
-            if any(error["code"] != _DUPLICATE for error in (failure.details or {})["writeErrors"]):
+            details = _unless_unconfirmed(failure)
+            if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
                 raise
             return False
         return result.matched_count + result.inserted_count == len(writes)
+
+    async def holds(self, revisions: Mapping[str, int]) -> bool:
+        found = await self._confirmed.find({"_id": {"$in": list(revisions)}}, {"revision": 1}).to_list(len(revisions))
+        held = {document["_id"]: document["revision"] for document in found}
+        return all(held.get(key, 0) >= revision for key, revision in revisions.items())
 
 
 async def insert_missing(collection: Documents, documents: Iterable[Document]) -> list[Document]:
@@ -201,9 +224,7 @@ async def insert_missing(collection: Documents, documents: Iterable[Document]) -
         if wanted:
             await collection.insert_many(wanted, ordered=False)
     except BulkWriteError as failure:
-        details: Mapping[str, Any] = failure.details or {}
-        if details.get("writeConcernErrors"):
-            raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+        details = _unless_unconfirmed(failure)
         if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
             raise
         there = {error["index"] for error in details["writeErrors"]}

@@ -102,7 +102,11 @@ class MemoryDocuments:
         await _nothing()
         return {i: copied(self.documents[i]) for i in ids if i in self.documents}
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def holds(self, revisions: Mapping[str, int]) -> bool:
+        await _nothing()
+        return all(self.documents[key]["revision"] >= revision for key, revision in revisions.items())
+
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durable: bool = True) -> bool:
         await self.before_save()
         written = 0
         for document, revision in documents:
