@@ -200,16 +200,17 @@ class People:
     def _work(self, transition: Transition, complaint: str, who: Principal) -> Callable[..., Any]:
         decide = self._decision(transition, actor(who))
 
-        async def find(process: Process, key: str) -> Document:
+        async def find(process: Process, key: str) -> tuple[Document, Case]:
             match process.service:
                 case "intake":
                     return await process.intake.own(key, who)
                 case "routing":
                     return await seen(process.complaints, key, who)  # type: ignore[arg-type] # has what it asks
             document = await process.complaints.find(key)
-            if document is None or document["title"] is None or not may_see(Case.of_document(document), who):
+            case = Case.of_document(document)
+            if document is None or document["title"] is None or not may_see(case, who):
                 raise not_found()
-            return document
+            return document, case
 
         async def move(process: Process, once: Idempotency | None) -> Moved:
             if who.role not in MOVES[transition].roles:

@@ -38,6 +38,7 @@ from shared.journal import EventPublisher, Journal, JournalStore, Projecting
 from shared.projection import Derive, Document, DocumentStore, Projection
 from shared.receiver import Handle
 from shared.settings import ServiceSettings
+from shared.together import Together
 from tests.simulation.loop import Strand
 from tests.simulation.world import (
     Remote,
@@ -121,6 +122,7 @@ class Plan:
     journal: type[Journal] = Journal
     projection: type[Projection] = Projection
     consumer: type[MemoryConsumer] = MemoryConsumer
+    publisher: type[BrokerPublisher] = BrokerPublisher
     journal_store: type[MemoryJournal] = MemoryJournal
     documents: type[MemoryDocuments] = MemoryDocuments
     inbox: type[MemoryInbox] = MemoryInbox
@@ -145,10 +147,11 @@ class Complaints:
     def __init__(self, store: MemoryDocuments, kept: MemoryDocuments, projection: Projection) -> None:
         self._store = store
         self._kept = kept
+        self._by_id = Together(store.load)
         self.projection = projection
 
     async def find(self, complaint_id: str) -> Document | None:
-        return (await self._store.load([complaint_id])).get(complaint_id)
+        return await self._by_id.get(complaint_id)
 
     async def lapsed(self, at: datetime) -> AsyncIterator[Document]:
         over = [i for i, d in self._kept.documents.items() if d["lapses_at"] and d["lapses_at"] < at]
@@ -295,7 +298,7 @@ class Process:
 
     def _build(self) -> None:
         plan, servers = self._plan, self.world.servers
-        publisher = BrokerPublisher(self.broker, SETTINGS.topic_prefix, self.service)
+        publisher = plan.publisher(self.broker, SETTINGS.topic_prefix, self.service)
         store: JournalStore = remote(servers.journals[self.service], self.database)
         build: dict[str, Callable[[Callable[[Sequence[Projecting]], Journal]], Handle]] = {
             "intake": self._intake,

@@ -74,6 +74,8 @@ class World:
         self.telling = telling
         self.story: list[str] = []
         self.weather = Weather.drawn(self.random)
+        self.skew = self.random.choice((0, 0, 20, 200))
+        """By how many milliseconds a process's clock may be wrong; each start of one draws anew."""
         self.stormy = True
         self.away: set[str] = set()
         self.counts: Counter[str] = Counter()
@@ -108,6 +110,8 @@ class World:
         """A context in which everything belongs to a process."""
         context = self.context.copy()
         context.run(STRAND.set, strand)
+        wrong = timedelta(milliseconds=self.random.randrange(-self.skew, self.skew + 1))
+        context.run(CLOCK.set, lambda: self.now() + wrong)
         return context
 
     def spawn(self, context: Context, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
