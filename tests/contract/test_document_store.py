@@ -120,3 +120,20 @@ async def test_pages_join_without_gap_or_repetition(database: Database) -> None:
 async def test_a_cursor_that_nobody_made_is_refused(database: Database, cursor: str) -> None:
     with pytest.raises(BadCursor):
         await page(database["rows"], {}, "at", 7, cursor)
+
+
+async def test_what_is_held_is_held_at_its_revision_or_a_later_one(store: DocumentStore) -> None:
+    await store.save([(document("a", 1), 0), (document("b", 1), 0)], durable=True)
+    await store.save([(document("b", 2), 1)], durable=True)
+    assert await store.holds({"a": 1, "b": 1})
+    assert await store.holds({"b": 2})
+    assert await store.holds({})
+
+
+async def test_mongodb_waits_for_the_disk_where_nothing_else_remembers(database: Database) -> None:
+    """With one mongod what follows a journal entry need not wait: it comes later in the same log."""
+    store = MongoDocuments(database["documents"])
+    durable, following = store._collection.write_concern.document, store._following.write_concern.document
+    assert (durable["w"], durable["j"]) == ("majority", True)
+    assert (following["w"], following["j"]) == (1, False)
+    assert store._confirmed.read_concern.level == "majority"
