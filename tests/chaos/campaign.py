@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from deploy.local.settings import SERVICES
 from tests.chaos import effects, evidence
-from tests.chaos.checker import Disturbance, Matter, Violation, check
+from tests.chaos.checker import Matter, Violation, check
 from tests.chaos.clients import Clients, Load
+from tests.chaos.effects import Disturbance
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import Fault
 from tests.chaos.history import History
@@ -179,6 +179,3 @@ async def begin(
     campaign = Campaign(rig, seed, history, say)
     await campaign.clients.assemble()
     return campaign
-
-
-__all__ = ["SERVICES", "Campaign", "Round", "Struck", "begin"]

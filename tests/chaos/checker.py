@@ -11,10 +11,11 @@ from typing import Any
 
 from shared.sop import Role, Status, Transition
 from tests.chaos import effects
-from tests.chaos.chains import Life, Standing, Told, faults_of_chain, lives, same, standing, transition_of
+from tests.chaos.chains import Life, Standing, faults_of_chain, lives, same, standing
 from tests.chaos.clockwork import faults_of_clocks
-from tests.chaos.evidence import INJECTED, Evidence, Record, consumed_topics
-from tests.chaos.history import Attempt, History, Json
+from tests.chaos.effects import Disturbance
+from tests.chaos.evidence import IN_POISON, Evidence, Record, consumed_topics
+from tests.chaos.history import History, Json
 
 PROPERTIES: dict[str, str] = {
     "P1": "every complaint and move that was acknowledged exists",
@@ -28,8 +29,6 @@ PROPERTIES: dict[str, str] = {
     "clean": "a refusal for want of a server is a 503 problem document",
     "rest": "after the faults everything comes to rest: all published, consumed, delivered",
 }
-IN_POISON = "chaos-"
-"""How the ids of complaints begin that exist only in injected records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +38,6 @@ class Violation:
     prop: str
     subject: str
     what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Disturbance:
-    """When a fault lay on a process or server, for judging what came twice."""
-
-    name: str
-    targets: tuple[str, ...]
-    began_at: datetime
-    ended_at: datetime
 
 
 @dataclass(slots=True)
@@ -346,16 +335,3 @@ CHECKS: tuple[Check, ...] = (
     clocks,
     clean_refusals,
 )
-
-__all__ = [
-    "CHECKS",
-    "INJECTED",
-    "PROPERTIES",
-    "Attempt",
-    "Disturbance",
-    "Matter",
-    "Told",
-    "Violation",
-    "check",
-    "transition_of",
-]

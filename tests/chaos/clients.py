@@ -38,6 +38,7 @@ class Account:
         self._history = history
         self._login, self._password, self.role = login, password, role
         self._client = httpx.AsyncClient(timeout=_ANSWER_SECONDS)
+        self.patience_seconds = PATIENCE_SECONDS
         self._token = ""
         self._signing_in = asyncio.Lock()
         self.photo = ""
@@ -50,7 +51,7 @@ class Account:
     async def sign_in(self) -> None:
         """Get a token, however long intake is away."""
         async with self._signing_in:
-            deadline = time.monotonic() + PATIENCE_SECONDS
+            deadline = time.monotonic() + self.patience_seconds
             while time.monotonic() < deadline:
                 with suppress(httpx.HTTPError):
                     body = {"login": self._login, "password": self._password}
@@ -66,7 +67,7 @@ class Account:
     async def upload(self, service: str) -> None:
         """Send a photo, whose id every request of this account then uses."""
         data = street(len(self._login), repaired=service == "opd", width=320, height=240)
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.patience_seconds
         while time.monotonic() < deadline:
             with suppress(httpx.HTTPError):
                 answer = await self._client.post(
@@ -95,7 +96,7 @@ class Account:
         """Have something done, repeating it under one key until there is an answer. Raises GaveUp."""
         key = f"key-{op}"
         content = json.dumps(body).encode()
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.patience_seconds
         number = 0
         while time.monotonic() < deadline:
             number += 1
@@ -124,7 +125,7 @@ class Account:
             elif attempt.status is not None and attempt.status < 500 and attempt.status != 429:
                 return attempt
             await asyncio.sleep(min(0.3 * number, 1.5))
-        raise GaveUp(f"{move} had no answer for {PATIENCE_SECONDS:.0f} s")
+        raise GaveUp(f"{move} had no answer for {self.patience_seconds:.0f} s")
 
     def _bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
@@ -294,13 +295,13 @@ class Clients:
     async def _reached(self, person: Account, service: str, path: str, move: str) -> None:
         """Wait until the case is at the desk and the move can be made, or until it is closed."""
         began = time.monotonic()
-        while time.monotonic() - began < PATIENCE_SECONDS:
+        while time.monotonic() - began < person.patience_seconds:
             case = await person.get(service, path)
             if case and (move in case["allowed"] or case["status"] == "closed"):
                 self._history.hop(person.round, move, time.monotonic() - began)
                 return
             await asyncio.sleep(0.2 if time.monotonic() - began < 3 else 0.6)
-        raise GaveUp(f"{move} could not be made within {PATIENCE_SECONDS:.0f} s: {case and case['status']}")
+        raise GaveUp(f"{move} could not be made within {person.patience_seconds:.0f} s: {case and case['status']}")
 
     async def _make(
         self, person: Account, service: str, path: str, move: str, complaint_id: str | None, chance: random.Random,

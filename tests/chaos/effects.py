@@ -7,13 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from tests.chaos.chains import Life, Told
-from tests.chaos.evidence import Evidence, Mail
-
-if TYPE_CHECKING:
-    from tests.chaos.checker import Disturbance
+from tests.chaos.evidence import IN_POISON, Evidence, Mail
 
 CITIZEN_NOTICES = {
     "complaint.submitted": "receipt",
@@ -36,6 +32,16 @@ RECORDED_WITHIN = timedelta(seconds=6)
 """How long the record of a sent e-mail can be on its way, a slow database included."""
 
 
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """When a fault lay on a process or server, for judging what came twice."""
+
+    name: str
+    targets: tuple[str, ...]
+    began_at: datetime
+    ended_at: datetime
+
+
 def audiences(told: Told) -> list[tuple[str, str]]:
     """Who is told of an event: pairs of inbox and notice."""
     event, topic = told.event, told.topic
@@ -50,7 +56,7 @@ def audiences(told: Told) -> list[tuple[str, str]]:
     elif topic == "complaint.documented":
         found.append(("coordinator", "documentation_reported"))
     elif topic.startswith("sla."):
-        who = {"system": "admin"}.get(event["responsible"], event["responsible"])
+        who = "admin" if event["responsible"] == "system" else str(event["responsible"])
         if event["responsible"] == "agency_operator" and event["agency"]:
             who = f"agency:{event['agency']['code']}"
         notice = {"sla.warned": "deadline_warned", "sla.breached": "deadline_breached"}.get(topic, "deadline_withdrawn")
@@ -70,7 +76,7 @@ def faults_of_inbox(evidence: Evidence, lives: Mapping[str, Life]) -> Iterable[t
             wanted[one.id, audience, notice] += 1
             if audience.startswith("citizen:"):
                 mails[one.id, notice] += 1
-    poisoned = {e["about"] for e in (*evidence.inbox, *evidence.deliveries) if e["complaint_id"].startswith("chaos-")}
+    poisoned = {e["about"] for e in (*evidence.inbox, *evidence.deliveries) if e["complaint_id"].startswith(IN_POISON)}
     entries = Counter((e["about"], e["audience"], e["notice"]) for e in evidence.inbox if e["about"] not in poisoned)
     kept = Counter((d["about"], d["notice"]) for d in evidence.deliveries if d["about"] not in poisoned)
     for what, have, want in (("entries", entries, wanted), ("deliveries", kept, mails)):
@@ -110,7 +116,7 @@ class Repeat:
     cause: str | None
 
 
-def repeats(mails: Sequence[Mail], disturbances: "Sequence[Disturbance]") -> list[Repeat]:
+def repeats(mails: Sequence[Mail], disturbances: Sequence[Disturbance]) -> list[Repeat]:
     """The e-mails that came again. A repeat is excused where notify, its database or the way there was struck between
     the provider's yes and the moment at which the record of it must have been written."""
     times: dict[str, list[datetime]] = {}
@@ -127,7 +133,7 @@ def repeats(mails: Sequence[Mail], disturbances: "Sequence[Disturbance]") -> lis
     return found
 
 
-def _cause(sent_at: datetime, disturbances: "Sequence[Disturbance]") -> str | None:
+def _cause(sent_at: datetime, disturbances: Sequence[Disturbance]) -> str | None:
     for one in disturbances:
         touches = one.began_at - RECORDED_WITHIN <= sent_at <= one.ended_at
         if touches and {"notify", "mongod"} & set(one.targets):

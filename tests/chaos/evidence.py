@@ -6,6 +6,7 @@ Nothing here uses the services' code for storing, decoding or consuming: a fault
 import asyncio
 import email
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from tests.chaos.history import Json
 SERVICES = ("intake", "routing", "opd", "notify", "sla")
 JOURNALS = SERVICES
 PROJECTIONS = {"intake": "complaints", "routing": "cases", "opd": "work", "sla": "clocks"}
+IN_POISON = "chaos-"
+"""How the ids of complaints begin that exist only in injected records."""
 INJECTED = "x-chaos"
 """The header of records that a fault has put into a topic; its value says what for."""
 
@@ -223,8 +226,9 @@ def _look_at_stores(mongo_url: str, namespace: str, horizon: datetime) -> tuple[
                 waiting.append(f"{service} has {unpublished} unpublished")
         notify = client[f"{namespace}_notify"]
         counts += [notify["inbox"].count_documents({}), notify["deliveries"].count_documents({})]
+        genuine = {"$not": re.compile(f"^{IN_POISON}")}
         queries: Sequence[tuple[str, str, Json]] = (
-            ("notify", "deliveries", {"$or": [{"open": True}, {"reported": False}]}),
+            ("notify", "deliveries", {"$or": [{"open": True}, {"reported": False}], "complaint_id": genuine}),
             ("sla", "clocks", {"next_alarm_at": {"$lte": horizon}}),
             ("intake", "complaints", {"lapses_at": {"$lte": horizon, "$type": "date"}}),
         )

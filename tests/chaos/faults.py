@@ -51,19 +51,19 @@ def kill_services(names: Sequence[str], down_seconds: float) -> Fault:
     return Fault(kind, f"{', '.join(names)} down {down_seconds:.1f} s", tuple(names), strike)
 
 
-def crash_at(service: str, point: str, passing: int) -> Fault:
-    """A service that kills itself at a named point, and is started again at once."""
+def crash_at(service: str, point: str, passing: int, *options: str) -> Fault:
+    """A service that kills itself at a named point, and is started again at once; ``options`` it keeps."""
 
     async def strike(rig: Rig) -> datetime:
         await asyncio.to_thread(rig.system.stop, service)
-        rig.dress(service, "--crash", f"{point}:{passing}")
+        rig.dress(service, *options, "--crash", f"{point}:{passing}")
         rig.start(service)
         deadline = time.monotonic() + REACHED_WITHIN
         while rig.service(service).running and time.monotonic() < deadline:  # noqa: ASYNC110 - another process's end
             await asyncio.sleep(0.02)
         died_at = now()
         rig.kill(service)  # if it lives still; and what it has started
-        rig.dress(service)
+        rig.dress(service, *options)
         rig.start(service)
         return died_at
 

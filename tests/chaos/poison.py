@@ -4,7 +4,7 @@ import json
 import random
 from typing import Any
 
-from tests.chaos.evidence import INJECTED
+from tests.chaos.evidence import IN_POISON, INJECTED
 from tests.chaos.history import Json
 
 Rogue = tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]]]
@@ -36,7 +36,7 @@ def records(namespace: str, chance: random.Random) -> list[Rogue]:
     """One record of each kind in each of some topics, and one that is valid and that handlers can hardly bear."""
     made: list[Rogue] = []
     for topic in TOPICS:
-        complaint = f"chaos-{chance.getrandbits(48):012x}"
+        complaint = f"{IN_POISON}{chance.getrandbits(48):012x}"
         event = _event(complaint, topic)
         right = _headers(topic, event["id"])
         key = complaint.encode()
@@ -74,7 +74,7 @@ def records(namespace: str, chance: random.Random) -> list[Rogue]:
 
 def _unbearable(namespace: str, chance: random.Random) -> Rogue:
     """A valid event at the end of time: whoever adds a deadline to it leaves the calendar."""
-    complaint = f"chaos-{chance.getrandbits(48):012x}"
+    complaint = f"{IN_POISON}{chance.getrandbits(48):012x}"
     event: dict[str, Any] = {**_event(complaint, "complaint.forwarded", 2), "occurred_at": "9999-12-31T23:59:59Z"}
     event["actor"] = {"role": "central_operator", "id": "chaos", "agency": None}
     headers = [*_headers("complaint.forwarded", event["id"]), (INJECTED, b"poison-of-handler")]

@@ -80,7 +80,7 @@ def _relay_off() -> None:
     async def nothing(_: Journal) -> int:
         return 0
 
-    Journal.relay_once = nothing  # type: ignore[method-assign]
+    Journal.relay_once = nothing  # type: ignore[method-assign,assignment]
 
 
 def _at_most_once() -> None:
@@ -109,13 +109,13 @@ def _unique_key_off() -> None:
         outcome = await insert(self, entries)
         for position, (entry, failure) in enumerate(zip(entries, outcome, strict=True)):
             if isinstance(failure, Taken):
-                document = {"_id": f"{entry.event.id}~{new_id()}", "topic": entry.event.topic}
+                document: dict[str, Any] = {"_id": f"{entry.event.id}~{new_id()}", "topic": entry.event.topic}
                 document |= {"event": entry.event.model_dump(), "recorded_at": now(), "published": False}
                 await databases[id(self)]["journal"].insert_one(document)
                 outcome[position] = None
         return outcome
 
-    MongoJournal.__init__ = init  # type: ignore[method-assign,assignment]
+    MongoJournal.__init__ = init  # type: ignore[method-assign]
     MongoJournal.insert = careless  # type: ignore[method-assign]
 
 

@@ -1,0 +1,100 @@
+"""``make chaos``: rounds of faults on real processes, then the controls, then the results.
+
+What strikes whom and when, and which ways complaints go, follows from the seeds; processes and their timing do not, so
+the same seed is the same plan and not the same run.
+"""
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.local.errors import CannotRun
+from tests.chaos import faults, report
+from tests.chaos.campaign import Round, begin
+from tests.chaos.controls import CONTROLS, Verdict, carry_out
+from tests.chaos.faults import Fault
+from tests.chaos.history import History
+from tests.chaos.rig import running_rig
+
+ROOT = Path(__file__).parents[2]
+DEFAULT_SEEDS = 6
+
+
+def long_rounds(full: bool) -> list[tuple[str, list[Fault]]]:
+    """Servers that are down for long."""
+    seconds = (60.0, 120.0) if full else (60.0,)
+    return [
+        (f"{server} down {s:.0f} s", [faults.kill_server(server, s)]) for s in seconds for server in ("mongod", "kafka")
+    ]
+
+
+async def run(given: argparse.Namespace) -> int:
+    """The whole run; the exit code."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:7.1f}  {text}", flush=True)
+
+    folder: Path = given.folder
+    rounds: list[Round] = []
+    verdicts: list[Verdict] = []
+    left_out: dict[str, str] = {}
+    async with running_rig(folder) as rig:
+        say("The system is up")
+        campaign = await begin(rig, f"seed{given.first}", History(folder / "history.jsonl"), say)
+        planned = [(f"seed {seed}", faults.plan(seed)) for seed in range(given.first, given.first + given.seeds)]
+        if given.full or given.seeds >= DEFAULT_SEEDS:
+            planned += long_rounds(given.full or given.seeds > DEFAULT_SEEDS)
+        if given.seeds or given.full:
+            if rig.disks:
+                planned += [(f"full disk of {s}", [faults.disk_full(s, 8)]) for s in rig.disks]
+            else:
+                left_out["full disk"] = "this user may not mount a small file system"
+        for name, struck in planned:
+            say(name)
+            result = await campaign.round(name, struck)
+            rounds.append(result)
+            say(f"  {result.complaints} complaints, {len(result.violations)} violations")
+        for control in CONTROLS if given.controls else ():
+            history = History(folder / f"history-{control.mutant}.jsonl")
+            verdicts.append(await carry_out(rig, control, history, say))
+    how = {
+        "command": f"make chaos SEEDS={given.seeds}{' FULL=1' if given.full else ''}",
+        "minutes": round((time.monotonic() - began) / 60, 1),
+    }
+    result_json = report.summary(rounds, verdicts, left_out, how)
+    report.write(result_json, given.out, ROOT / "docs" / "chaos.md")
+    print(report.tables(result_json))
+    good = report.good(result_json)
+    say(f"{'No violation; every control fell' if good else 'NOT GOOD: see above'}. Results: {given.out}")
+    return 0 if good else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the options and run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=DEFAULT_SEEDS, help="rounds of two faults each")
+    parser.add_argument("--first", type=int, default=None, help="the first seed; drawn if it is not given")
+    parser.add_argument("--full", action="store_true", help="servers down for 120 s as well")
+    parser.add_argument("--no-controls", dest="controls", action="store_false")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "chaos", help="emptied first")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "chaos.json")
+    given = parser.parse_args(arguments)
+    if given.first is None:
+        given.first = random.SystemRandom().randrange(1000)
+    shutil.rmtree(given.folder, ignore_errors=True)
+    given.folder.mkdir(parents=True)
+    try:
+        return asyncio.run(run(given))
+    except CannotRun as why:
+        print(why, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
