@@ -82,14 +82,20 @@ def kill_server(name: str, down_seconds: float) -> Fault:
 
 
 def freeze(service: str) -> Fault:
-    """SIGSTOP past the session's time, then SIGCONT."""
+    """SIGSTOP past the session's time, then SIGCONT. A second process of the service takes over meanwhile, and the
+    first wakes up in the belief that nothing has happened."""
 
-    async def strike(rig: Rig) -> None:
+    async def strike(rig: Rig) -> datetime:
+        twin = await rig.start_twin(service)
+        stopped_at = now()
         rig.freeze(service)
         await asyncio.sleep(FROZEN_SECONDS)
         rig.thaw(service)
+        await asyncio.sleep(3)
+        await asyncio.to_thread(twin.stop)
+        return stopped_at
 
-    return Fault("SIGSTOP past the session time-out", service, (service,), strike)
+    return Fault("SIGSTOP past the session time-out, beside a second process", service, (service,), strike)
 
 
 def _proxy_of(rig: Rig, server: str) -> Proxy:

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from pymongo import MongoClient
 
 from deploy.local import kafka, mongod, ports
+from deploy.local.errors import CannotRun
 from deploy.local.jars import kafka_jars
 from deploy.local.kafka import Broker
 from deploy.local.launcher import System, running_system
@@ -126,6 +128,22 @@ class Rig:
         service = [sys.executable, "-m", "tests.chaos.process", name, *options]
         self.service(name).command = service if options else list(self._plain[name])
 
+    async def start_twin(self, name: str) -> Child:
+        """A second process of a service, in the same group; returns once it is ready."""
+        port = ports.free_ports(1)[0]
+        environment = {**self.service(name).environment, "LAPOR_PORT": str(port)}
+        twin = self.system.children.start(f"{name}-twin", self._plain[name], environment, stage=1)
+        url = f"http://{ports.LOOPBACK}:{port}/health/ready"
+        async with httpx.AsyncClient(timeout=2) as client:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await client.get(url)).status_code == 200:
+                        return twin
+                twin.check()
+                await asyncio.sleep(0.2)
+        raise CannotRun(f"a second {name} was not ready within 60 s; see {twin.log_path}")
+
     async def wait_ready(self, *names: str, within: float = 90) -> None:
         """Wait until services (all, if none is named) answer that they are ready. Raises CannotRun."""
         await asyncio.to_thread(self.system.wait_ready, *(names or SERVICES), within=within)
@@ -230,8 +248,3 @@ async def running_rig(folder: Path) -> AsyncIterator[Rig]:
             await asyncio.to_thread(running.__exit__, None, None, None)
             await kafka_proxy.stop()
             await mongo_proxy.stop()
-
-
-def until(moment: float) -> float:
-    """Seconds from now to a moment of `time.monotonic`, not below nought."""
-    return max(0.0, moment - time.monotonic())
