@@ -18,8 +18,8 @@ run: .venv/installed ## The whole system, running until Ctrl-C; REPLICAS=3: thre
 test: .venv/installed ## All tests; PYTEST="-k media" passes options on
 	@$(PY) -m pytest $(PYTEST)
 
-chaos: .venv/installed ## Faults on real processes, judged from outside; SEEDS=n, FULL=1
-	@$(PY) -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FULL),--full)
+chaos: .venv/installed ## Faults on real processes, judged from outside, to docs/chaos.md; SEEDS=n, REPLICAS=3, FULL=1
+	@$(PY) -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPLICAS),--replicated 2) $(if $(FULL),--full)
 
 bench: .venv/installed ## Speed beside floors, to docs/bench.md; ROWS="create whole-sop", QUICK=1, FULL=1, RESUME=1
 	@$(PY) -m tests.load $(ROWS) $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(RESUME),--resume)

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from deploy.local import replicas
+from deploy.local.processes import Child
 from tests.chaos import proxy
 from tests.chaos.evidence import SERVICES, consumed_topics, places
 from tests.chaos.poison import records as poison_records
 from tests.chaos.process import POINTS
-from tests.chaos.proxy import Proxy
 from tests.chaos.rig import Rig
 
 Strike = Callable[[Rig], Awaitable[datetime | None]]
@@ -58,9 +59,7 @@ def crash_at(service: str, point: str, passing: int, *options: str) -> Fault:
         await asyncio.to_thread(rig.system.stop, service)
         rig.dress(service, *options, "--crash", f"{point}:{passing}")
         rig.start(service)
-        deadline = time.monotonic() + REACHED_WITHIN
-        while rig.service(service).running and time.monotonic() < deadline:  # noqa: ASYNC110 - another process's end
-            await asyncio.sleep(0.02)
+        await _end_of(rig.service(service))
         died_at = now()
         rig.kill(service)  # if it lives still; and what it has started
         rig.dress(service, *options)
@@ -81,6 +80,49 @@ def kill_server(name: str, down_seconds: float) -> Fault:
     return Fault(f"kill -9 of {name}, down {down_seconds:.0f} s", name, (name,), strike)
 
 
+def kill_server_at(server: str, service: str, point: str, passing: int) -> Fault:
+    """A server that is killed at the very moment when a service passes a point."""
+
+    async def strike(rig: Rig) -> datetime:
+        await asyncio.to_thread(rig.system.stop, service)
+        rig.dress(service, "--crash", f"{point}:{passing}", "--victim", str(rig.server(server).pid))
+        rig.start(service)
+        await _end_of(rig.server(server))
+        died_at = now()
+        rig.kill(server)
+        await rig.server_up(server)
+        await asyncio.to_thread(rig.system.stop, service)
+        rig.dress(service)
+        rig.start(service)
+        return died_at
+
+    return Fault(f"kill -9 of {server} {point}", f"{service} at passing {passing}", (server, service), strike)
+
+
+async def _end_of(child: Child) -> None:
+    """Wait until a process that is to die has died, or for as long as it may take."""
+    deadline = time.monotonic() + REACHED_WITHIN
+    while child.running and time.monotonic() < deadline:  # noqa: ASYNC110 - another process's end
+        await asyncio.sleep(0.02)
+
+
+def kill_leading(kind: str, down_seconds: float) -> Fault:
+    """SIGKILL to the mongod that is the primary, or to the broker that leads most partitions of a topic, of three."""
+
+    async def strike(rig: Rig) -> None:
+        if kind == "mongod":
+            name = await replicas.primary(rig.system.servers)
+        else:
+            leads = await replicas.leaders(rig.system.servers, f"{rig.namespace}.complaint.submitted")
+            name = max(set(filter(None, leads)), key=leads.count)
+        rig.kill(name)
+        await asyncio.sleep(down_seconds)
+        await rig.server_up(name)
+
+    what = {"mongod": "primary of three mongods", "kafka": "leader of three brokers"}[kind]
+    return Fault(f"kill -9 of the {what}", f"down {down_seconds:.0f} s", (kind,), strike)
+
+
 def freeze(service: str) -> Fault:
     """SIGSTOP past the session's time, then SIGCONT. A second process of the service takes over meanwhile, and the
     first wakes up in the belief that nothing has happened."""
@@ -98,17 +140,13 @@ def freeze(service: str) -> Fault:
     return Fault("SIGSTOP past the session time-out, beside a second process", service, (service,), strike)
 
 
-def _proxy_of(rig: Rig, server: str) -> Proxy:
-    return rig.kafka_proxy if server == "kafka" else rig.mongo_proxy
-
-
 def cut(server: str, seconds: float) -> Fault:
     """Connections break and are refused."""
 
     async def strike(rig: Rig) -> None:
-        _proxy_of(rig, server).cut()
+        rig.proxies[server].cut()
         await asyncio.sleep(seconds)
-        _proxy_of(rig, server).clear()
+        rig.proxies[server].clear()
 
     return Fault(f"connections to {server} cut", f"{seconds:.1f} s", (server,), strike)
 
@@ -117,9 +155,9 @@ def delay(server: str, held_back: float, seconds: float) -> Fault:
     """Everything to and from a server takes longer."""
 
     async def strike(rig: Rig) -> None:
-        _proxy_of(rig, server).delay(held_back)
+        rig.proxies[server].delay(held_back)
         await asyncio.sleep(seconds)
-        _proxy_of(rig, server).clear()
+        rig.proxies[server].clear()
 
     return Fault(f"{server} slow", f"{held_back * 1000:.0f} ms each way for {seconds:.0f} s", (server,), strike)
 
@@ -137,7 +175,7 @@ def drop_replies(what: str, count: int) -> Fault:
     server, recognise = DROPS[what]
 
     async def strike(rig: Rig) -> None:
-        way = _proxy_of(rig, server)
+        way = rig.proxies[server]
         dropped = way.dropped
         way.drop_replies(recognise, count)
         deadline = time.monotonic() + 8
@@ -234,7 +272,7 @@ def disk_full(server: str, seconds: float) -> Fault:
 def plan(seed: int, count: int = 2) -> list[Fault]:
     """The faults of one round. Rounds 0, 1, 2 ... go through the catalogue; victims and moments are drawn."""
     chance = random.Random(f"faults {seed}")
-    points = [point for point in POINTS if point not in ("after-mail", "before-projection")]
+    points = [point for point in POINTS if point not in ("after-mail", "before-projection", "after-commit")]
 
     def crash(point: str) -> Fault:
         return crash_at(chance.choice(SERVICES), point, chance.randint(1, 6))
@@ -252,9 +290,11 @@ def plan(seed: int, count: int = 2) -> list[Fault]:
         lambda: cut("mongod", chance.uniform(1, 6)),
         lambda: poison(seed),
         lambda: crash("before-mark"),
+        lambda: kill_server_at("mongod", chance.choice(SERVICES), "after-commit", chance.randint(1, 4)),
         lambda: freeze(chance.choice(SERVICES)),
         lambda: drop_replies("kafka sends", chance.randint(1, 4)),
         lambda: crash("after-projection"),
+        lambda: kill_server_at("mongod", chance.choice(SERVICES[:4]), "after-insert", chance.randint(1, 4)),
         lambda: replay(),
         lambda: kill_services(SERVICES, chance.uniform(0.2, 2)),
         lambda: cut("kafka", chance.uniform(1, 8)),

@@ -33,6 +33,7 @@ POINTS: dict[str, tuple[tuple[type, str, str], ...]] = {
     "after-send": ((Publisher, "publish", AFTER),),
     "before-mark": ((MongoJournal, "mark", BEFORE),),
     "before-commit": ((AIOKafkaConsumer, "commit", BEFORE),),
+    "after-commit": ((AIOKafkaConsumer, "commit", AFTER),),
     "after-mail": ((MailConnection, "send", AFTER),),
 }
 """Where a process can be made to die: class, method, and on which side of it."""
@@ -40,15 +41,15 @@ POINTS: dict[str, tuple[tuple[type, str, str], ...]] = {
 MUTANTS = ("relay-off", "at-most-once", "unique-key-off", "deduplication-off")
 
 
-def die_at(point: str, passing: int) -> None:
-    """Kill this process at the so-manieth passing of a point."""
+def strike_at(point: str, passing: int, victim: int) -> None:
+    """Kill a process, this one or a server, at the so-manieth passing of a point."""
     passed = 0
 
     def pass_by() -> None:
         nonlocal passed
         passed += 1
         if passed == passing:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(victim, signal.SIGKILL)
 
     for owner, name, side in POINTS[point]:
         setattr(owner, name, _passing(getattr(owner, name), side, pass_by))
@@ -134,11 +135,12 @@ def main(arguments: Collection[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.process", description=__doc__)
     parser.add_argument("service", choices=["intake", "routing", "opd", "notify", "sla"])
     parser.add_argument("--crash", metavar="POINT:PASSING", help=f"one of {', '.join(POINTS)}, and the how-manieth")
+    parser.add_argument("--victim", type=int, metavar="PID", help="who is killed there instead of this process")
     parser.add_argument("--mutant", choices=MUTANTS)
     given = parser.parse_args(list(arguments) if arguments is not None else None)
     if given.crash:
         point, _, passing = given.crash.partition(":")
-        die_at(point, int(passing or 1))
+        strike_at(point, int(passing or 1), given.victim or os.getpid())
     if given.mutant:
         mutate(given.mutant)
     settings = importlib.import_module(f"services.{given.service}.settings").Settings()

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from deploy.local import kafka, mongod, ports
 from deploy.local.errors import CannotRun
@@ -51,50 +51,33 @@ DISK_MB = {"kafka": 512, "mongod": 1024}
 _PROXY_URL = "mongodb://127.0.0.1:{port}/?directConnection=true"
 
 
-@dataclass(frozen=True)
-class ProxiedBroker(Broker):
-    """A broker that tells its clients to come through the proxy at ``front``."""
-
-    front: int = 0
-
-    def properties(self) -> str:
-        own, front = f"advertised.listeners=CLIENT://{self.bootstrap}", f"{ports.LOOPBACK}:{self.front}"
-        text = super().properties()
-        assert own in text
-        return text.replace(own, f"advertised.listeners=CLIENT://{front}")
-
-
 class Rig:
     """The running system and everything that faults take hold of. ``down`` are the services that are down on
     purpose."""
 
     def __init__(
-        self, system: System, servers: Children, mongo: Proxy, broker: Proxy, disks: Mapping[str, Path]
+        self,
+        system: System,
+        servers: Children,
+        addresses: tuple[str, str],
+        proxies: Mapping[str, Proxy] | None = None,
+        disks: Mapping[str, Path] | None = None,
     ) -> None:
+        """``addresses`` are those by which the checker reaches MongoDB (its URL) and Kafka."""
         self.system = system
         self.servers = servers
-        self.mongo_proxy = mongo
-        self.kafka_proxy = broker
-        self.disks = disks
+        self.mongo_url, self.kafka_bootstrap = addresses
+        self.proxies = proxies or {}
+        self.disks = disks or {}
         self.namespace = "lapor"
         self._plain = {name: list(system.children[name].command) for name in SERVICES}
-
-    @property
-    def kafka_bootstrap(self) -> str:
-        """Where the checker reads topics; the proxy behaves by then."""
-        return f"{ports.LOOPBACK}:{self.kafka_proxy.port}"
-
-    @property
-    def mongo_url(self) -> str:
-        """mongod itself, past the proxy."""
-        return f"mongodb://{ports.LOOPBACK}:{self.mongo_proxy.target}/?directConnection=true"
 
     def service(self, name: str) -> Child:
         """A service's process."""
         return self.system.children[name]
 
     def server(self, name: str) -> Child:
-        """``kafka`` or ``mongod``."""
+        """A broker or a mongod."""
         return self.servers[name]
 
     def kill(self, *names: str) -> None:
@@ -153,15 +136,15 @@ class Rig:
         child = self.server(name)
         before = child.log_path.stat().st_size
         child.start()
-        if name == "kafka":
-            await asyncio.to_thread(child.wait_until, lambda: kafka.STARTED in _from(child.log_path, before), 90)
+        if name.startswith("kafka"):
+            await asyncio.to_thread(child.wait_until, lambda: kafka.STARTED in _from(child.log_path, before), 120)
         else:
-            await asyncio.to_thread(child.wait_until, self._primary, 90)
+            await asyncio.to_thread(child.wait_until, self._has_primary, 90)
 
-    def _primary(self) -> bool:
+    def _has_primary(self) -> bool:
         with (
-            contextlib.suppress(Exception),
-            MongoClient[dict[str, Any]](self.mongo_url, serverSelectionTimeoutMS=500) as client,
+            contextlib.suppress(PyMongoError),
+            MongoClient[dict[str, Any]](self.mongo_url, serverSelectionTimeoutMS=1000) as client,
         ):
             return bool(client.admin.command("hello").get("isWritablePrimary"))
         return False
@@ -224,13 +207,13 @@ async def running_rig(folder: Path) -> AsyncIterator[Rig]:
             name: folder / name for name, size in DISK_MB.items() if stack.enter_context(_disk(folder / name, size))
         }
         servers = stack.enter_context(Children(folder / "server-logs"))
-        broker = ProxiedBroker(folder / "kafka" / "data", broker_port, controller, front=front)
+        broker = Broker(folder / "kafka" / "data", broker_port, controller, advertised=f"{ports.LOOPBACK}:{front}")
         member = Mongod(folder / "mongod" / "data", member_port)
         jars = kafka_jars(print)
         await asyncio.to_thread(
             servers.together,
-            lambda: kafka.start(servers, broker, jars),
-            lambda: mongod.start(servers, member),
+            lambda: kafka.start(servers, [broker], jars),
+            lambda: mongod.start(servers, [member]),
         )
         mongo_proxy, kafka_proxy = Proxy(mongo_front, member_port), Proxy(front, broker_port)
         await mongo_proxy.start()
@@ -243,8 +226,22 @@ async def running_rig(folder: Path) -> AsyncIterator[Rig]:
         running = running_system(folder / "system", ENVIRONMENT, settings=settings, fresh=True)
         system = await asyncio.to_thread(running.__enter__)
         try:
-            yield Rig(system, servers, mongo_proxy, kafka_proxy, disks)
+            direct = f"mongodb://{ports.LOOPBACK}:{member_port}/?directConnection=true"
+            proxies = {"mongod": mongo_proxy, "kafka": kafka_proxy}
+            yield Rig(system, servers, (direct, f"{ports.LOOPBACK}:{front}"), proxies, disks)
         finally:
             await asyncio.to_thread(running.__exit__, None, None, None)
             await kafka_proxy.stop()
             await mongo_proxy.stop()
+
+
+@contextlib.asynccontextmanager
+async def replicated_rig(folder: Path) -> AsyncIterator[Rig]:
+    """The system on three brokers and three mongods, as the launcher starts them; no proxies and no small disks."""
+    settings = LocalSettings().model_copy(update={"replicas": 3}).on_free_ports()
+    running = running_system(folder / "replicated", ENVIRONMENT, settings=settings, fresh=True)
+    system = await asyncio.to_thread(running.__enter__)
+    try:
+        yield Rig(system, system.children, (system.servers.mongo_url, system.servers.kafka_bootstrap))
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
