@@ -260,7 +260,10 @@ def disk_full(server: str, seconds: float) -> Fault:
 
     async def strike(rig: Rig) -> None:
         rig.fill(server)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds / 4)
+        if server == "mongod":
+            await asyncio.to_thread(rig.flush)
+        await asyncio.sleep(seconds * 3 / 4)
         rig.free(server)
         if not rig.server(server).running:
             rig.kill(server)

@@ -162,21 +162,26 @@ class Rig:
         self.start(*SERVICES)
         await self.wait_ready()
 
-    def fill(self, server: str, leave_kb: int = 256) -> Path | None:
-        """Fill a server's disk with ballast but for a little; None where it has no file system of its own."""
-        disk = self.disks.get(server)
-        if disk is None:
-            return None
+    def fill(self, server: str, leave_kb: int = 64) -> None:
+        """Fill a server's disk with ballast but for a little. Raises KeyError where it has no file system of its
+        own."""
+        disk = self.disks[server]
         ballast = disk / "ballast"
         free = os.statvfs(disk)
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(4096, free.f_bavail * free.f_frsize - leave_kb * 1024))
-        return ballast
+
+    def flush(self) -> None:
+        """Let mongod write a checkpoint now, and not within the minute."""
+        with (
+            contextlib.suppress(PyMongoError),
+            MongoClient[dict[str, Any]](self.mongo_url, serverSelectionTimeoutMS=1000, socketTimeoutMS=5000) as client,
+        ):
+            client.admin.command("fsync")
 
     def free(self, server: str) -> None:
         """Take the ballast away."""
-        if disk := self.disks.get(server):
-            (disk / "ballast").unlink(missing_ok=True)
+        (self.disks[server] / "ballast").unlink(missing_ok=True)
 
 
 def _from(path: Path, offset: int) -> str:
