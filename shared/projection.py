@@ -55,9 +55,12 @@ class DocumentStore(Protocol):
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         """The documents that exist among ``ids``."""
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
         """Write each document if the stored one still has the given revision (0: there is none). False if one had moved
-        on."""
+        on. Unless it is done ``durably``, a crash of the database can take it back."""
+
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
+        """Of the documents that exist among ``ids``, the events in them that no crash of the database takes back."""
 
 
 class Projection:
@@ -72,7 +75,7 @@ class Projection:
         """Fold ``events`` into their documents, whoever else is writing them.
 
         ``current`` gives documents that the caller has just read (None: known not to exist), which saves reading them
-        again.
+        again. Without it, nobody waits for the answer, and it is done durably: the caller forgets the events after it.
         """
         pending: dict[str, list[ComplaintEvent]] = {}
         for event in events:
@@ -88,6 +91,17 @@ class Projection:
                 folded = fold(document, fresh, self._derive)
                 if folded is not None:
                     changes.append((folded, document["revision"] if document else 0))
-            if not changes or await self._store.save(changes):
+            if not changes or await self._store.save(changes, durably=current is None):
                 return
             known = {}
+
+    async def kept(self, events: Iterable[Event]) -> set[str]:
+        """The ids of those events that are in their documents for good, and of those that it does not take."""
+        wanted = list(events)
+        taken = {
+            event.id: event.complaint_id
+            for event in wanted
+            if isinstance(event, ComplaintEvent) and event.topic in self._takes
+        }
+        held = await self._store.kept(set(taken.values())) if taken else {}
+        return {e.id for e in wanted if e.id not in taken or e.id in held.get(taken[e.id], ())}
