@@ -275,7 +275,7 @@ def disk_full(server: str, seconds: float) -> Fault:
 def plan(seed: int, count: int = 2) -> list[Fault]:
     """The faults of one round. Rounds 0, 1, 2 ... go through the catalogue; victims and moments are drawn."""
     chance = random.Random(f"faults {seed}")
-    points = [point for point in POINTS if point not in ("after-mail", "before-projection", "after-commit")]
+    points = [point for point in POINTS if point not in ("after-mail", "before-apply", "after-commit")]
 
     def crash(point: str) -> Fault:
         return crash_at(chance.choice(SERVICES), point, chance.randint(1, 6))

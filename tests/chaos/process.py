@@ -20,6 +20,7 @@ from services.notify.store import InboxStore
 from shared.events import new_id, now
 from shared.journal import Entry, Journal, Taken
 from shared.publisher import Publisher
+from shared.receiver import Receiver
 from shared.service import serve
 from shared.storage import Database, MongoDocuments, MongoJournal
 
@@ -28,7 +29,7 @@ Method = Callable[..., Awaitable[Any]]
 BEFORE, AFTER = "before", "after"
 POINTS: dict[str, tuple[tuple[type, str, str], ...]] = {
     "after-insert": ((MongoJournal, "insert", AFTER),),
-    "before-projection": ((MongoDocuments, "save", BEFORE), (Arrivals, "apply", BEFORE)),
+    "before-apply": ((Receiver, "take", BEFORE),),
     "after-projection": ((MongoDocuments, "save", AFTER), (Arrivals, "apply", AFTER)),
     "after-send": ((Publisher, "publish", AFTER),),
     "before-mark": ((MongoJournal, "mark", BEFORE),),
