@@ -11,6 +11,7 @@ from shared.projection import Document, DocumentStore, Projection
 from shared.storage import BadCursor, Database, MongoDocuments, connect, page
 from tests.support.events import STRAIGHT, Chain
 from tests.support.memory import MemoryDocuments
+from tests.support.running import until
 
 
 @pytest.fixture
@@ -56,6 +57,18 @@ async def test_one_that_moved_on_does_not_hinder_the_others(store: DocumentStore
     assert await store.save([(document("a", 1), 0)])
     assert not await store.save([(document("b", 1), 0), (document("a", 9), 8), (document("c", 1), 0)])
     assert set(await store.load(["a", "b", "c"])) == {"a", "b", "c"}
+
+
+async def test_what_is_written_is_kept_for_good_after_a_moment_or_at_once(store: DocumentStore) -> None:
+    assert await store.save([(document("a", 1, history=[{"id": "a:1"}]), 0)], durably=True)
+    assert await store.kept(["a", "nowhere"]) == {"a": {"a:1"}}
+    assert await store.save([(document("a", 2, history=[{"id": "a:1"}, {"id": "a:2"}]), 1)])
+
+    async def both() -> bool:
+        return await store.kept(["a"]) == {"a": {"a:1", "a:2"}}
+
+    await until(both)
+    assert not await store.save([(document("a", 2, history=[]), 1)], durably=True), "another writer was first"
 
 
 async def test_of_twenty_writers_of_one_revision_one_wins(store: DocumentStore) -> None:
