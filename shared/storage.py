@@ -1,9 +1,9 @@
 """MongoDB behind the journal and the projections, and the connection that every service's ``store.py`` uses.
 
-Journal entries are written with ``w=majority, j=true``, and so is what is taken from the topics, before its offset is
-committed. What follows an entry (its projection, its mark) need not wait for the disk where there is one mongod: it
-comes later in the same log, so a crash that loses the projection loses the mark as well, and the relay takes the entry
-again. With several, an election can lose the one and keep the other; there the projection waits for the majority too.
+Journal entries are written with ``w=majority, j=true``, and so is what comes from the topics, since its offsets are
+committed next. What a desk projects of its own entries does not wait for the disk, because a caller waits for it; a
+crash of the database can take it back while the service lives on. So an entry is marked only once a majority read shows
+it in its document, and the relay projects the others again.
 """
 
 import asyncio
@@ -187,34 +187,31 @@ class MongoDocuments:
     """`shared.projection.DocumentStore` on one collection."""
 
     def __init__(self, collection: Documents) -> None:
-        self._collection = collection.with_options(write_concern=_DURABLE)
-        self._following = collection.with_options(write_concern=_FOLLOWS)
-        self._confirmed = collection.with_options(read_concern=ReadConcern("majority"))
+        self._collection = collection.with_options(write_concern=_FOLLOWS)
+        self._durable = collection.with_options(write_concern=_DURABLE)
+        self._committed = collection.with_options(read_concern=ReadConcern("majority"))
 
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         found = await self._collection.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
         return {document["_id"]: document for document in found}
 
-    async def save(self, documents: Sequence[tuple[Document, int]], *, durable: bool = True) -> bool:
-        alone = len(self._collection.database.client.nodes) == 1
-        collection = self._following if alone and not durable else self._collection
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
+        found = self._committed.find({"_id": {"$in": list(ids)}}, {"history.id": 1})
+        return {d["_id"]: {entry["id"] for entry in d["history"]} for d in await found.to_list(len(ids))}
+
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
         writes = [
             ReplaceOne({"_id": document["_id"], "revision": revision}, document) if revision else InsertOne(document)
             for document, revision in documents
         ]
         try:
-            result = await collection.bulk_write(writes, ordered=False)
+            result = await (self._durable if durably else self._collection).bulk_write(writes, ordered=False)
         except BulkWriteError as failure:
             details = _unless_unconfirmed(failure)
             if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
                 raise
             return False
         return result.matched_count + result.inserted_count == len(writes)
-
-    async def holds(self, revisions: Mapping[str, int]) -> bool:
-        found = await self._confirmed.find({"_id": {"$in": list(revisions)}}, {"revision": 1}).to_list(len(revisions))
-        held = {document["_id"]: document["revision"] for document in found}
-        return all(held.get(key, 0) >= revision for key, revision in revisions.items())
 
 
 async def insert_missing(collection: Documents, documents: Iterable[Document]) -> list[Document]:

@@ -102,11 +102,12 @@ class MemoryDocuments:
         await _nothing()
         return {i: copied(self.documents[i]) for i in ids if i in self.documents}
 
-    async def holds(self, revisions: Mapping[str, int]) -> bool:
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
         await _nothing()
-        return all(self.documents[key]["revision"] >= revision for key, revision in revisions.items())
+        found = {i: self.documents[i] for i in ids if i in self.documents}
+        return {i: {entry["id"] for entry in document["history"]} for i, document in found.items()}
 
-    async def save(self, documents: Sequence[tuple[Document, int]], *, durable: bool = True) -> bool:
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
         await self.before_save()
         written = 0
         for document, revision in documents:

@@ -2,7 +2,7 @@
 writes them."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -137,8 +137,8 @@ async def test_what_the_caller_has_just_read_is_not_read_again() -> None:
 class Doubtful(MemoryDocuments):
     """Documents that a crash of the database may still take back."""
 
-    async def holds(self, revisions: Mapping[str, int]) -> bool:
-        return False
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
+        return {}
 
 
 async def test_events_that_are_there_but_not_for_good_are_not_done() -> None:
