@@ -5,15 +5,20 @@ by then goes to another. ``open`` is true until it is sent, failed or skipped.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from prometheus_client import Counter
 from pymongo import UpdateOne
 
 from services.notify.desk import Finish, Wait
 from shared.events import new_id
 from shared.projection import Document
 from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing, page
+
+DELIVERIES = Counter("lapor_deliveries_total", "Tries to deliver, by what became of them.", ["channel", "outcome"])
+REPORT_GRACE = timedelta(seconds=5)
+"""Who finished a delivery reports it; what a crash left unreported, the others take up after this."""
 
 
 class DeliveryStore:
@@ -35,9 +40,9 @@ class DeliveryStore:
             ]
         )
 
-    async def add(self, deliveries: Sequence[Document]) -> None:
-        """Keep the deliveries that are not there yet."""
-        await insert_missing(self._deliveries, deliveries)
+    async def add(self, deliveries: Sequence[Document]) -> list[Document]:
+        """Keep the deliveries that are not there yet, and return those."""
+        return await insert_missing(self._deliveries, deliveries)
 
     async def lease(self, limit: int, at: datetime, until: datetime) -> tuple[list[Document], int]:
         """Take up to ``limit`` deliveries that are due, oldest first, for the time until ``until``; and how many of

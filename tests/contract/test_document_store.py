@@ -11,6 +11,7 @@ from shared.projection import Document, DocumentStore, Projection
 from shared.storage import BadCursor, Database, MongoDocuments, connect, page
 from tests.support.events import STRAIGHT, Chain
 from tests.support.memory import MemoryDocuments
+from tests.support.running import until
 
 
 @pytest.fixture
@@ -56,6 +57,18 @@ async def test_one_that_moved_on_does_not_hinder_the_others(store: DocumentStore
     assert await store.save([(document("a", 1), 0)])
     assert not await store.save([(document("b", 1), 0), (document("a", 9), 8), (document("c", 1), 0)])
     assert set(await store.load(["a", "b", "c"])) == {"a", "b", "c"}
+
+
+async def test_what_is_written_is_kept_for_good_after_a_moment_or_at_once(store: DocumentStore) -> None:
+    assert await store.save([(document("a", 1, history=[{"id": "a:1"}]), 0)], durably=True)
+    assert await store.kept(["a", "nowhere"]) == {"a": {"a:1"}}
+    assert await store.save([(document("a", 2, history=[{"id": "a:1"}, {"id": "a:2"}]), 1)])
+
+    async def both() -> bool:
+        return await store.kept(["a"]) == {"a": {"a:1", "a:2"}}
+
+    await until(both)
+    assert not await store.save([(document("a", 2, history=[]), 1)], durably=True), "another writer was first"
 
 
 async def test_of_twenty_writers_of_one_revision_one_wins(store: DocumentStore) -> None:
@@ -120,3 +133,12 @@ async def test_pages_join_without_gap_or_repetition(database: Database) -> None:
 async def test_a_cursor_that_nobody_made_is_refused(database: Database, cursor: str) -> None:
     with pytest.raises(BadCursor):
         await page(database["rows"], {}, "at", 7, cursor)
+
+
+async def test_mongodb_waits_for_the_disk_where_nothing_else_remembers(database: Database) -> None:
+    """What a desk projects of its own entries need not wait: the journal remembers them."""
+    store = MongoDocuments(database["documents"])
+    durable, following = store._durable.write_concern.document, store._collection.write_concern.document
+    assert (durable["w"], durable["j"]) == ("majority", True)
+    assert (following["w"], following["j"]) == (1, False)
+    assert store._committed.read_concern.level == "majority"

@@ -351,7 +351,9 @@ class Process:
         servers = self.world.servers
         deliveries = cast(Any, Recorded(servers.deliveries, self.database, self.in_doubt))
         inbox, citizens = remote(servers.inbox, self.database), remote(servers.citizens, self.database)
-        arrivals = Arrivals(NOTIFY, cast(Any, inbox), deliveries, cast(Any, citizens), lambda: self.outbox.wake())
+        arrivals = Arrivals(
+            NOTIFY, cast(Any, inbox), deliveries, cast(Any, citizens), lambda finished: self.outbox.wake(finished)
+        )
         self.journal = journal([arrivals])
         self.outbox = Outbox(
             NOTIFY, deliveries, cast(Any, citizens), self.journal, cast(Any, Writer()),

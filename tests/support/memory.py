@@ -102,7 +102,12 @@ class MemoryDocuments:
         await _nothing()
         return {i: copied(self.documents[i]) for i in ids if i in self.documents}
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
+        await _nothing()
+        found = {i: self.documents[i] for i in ids if i in self.documents}
+        return {i: {entry["id"] for entry in document["history"]} for i, document in found.items()}
+
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
         await self.before_save()
         written = 0
         for document, revision in documents:
