@@ -140,6 +140,14 @@ async def test_twenty_workers_share_deliveries_and_none_gets_another_s(deliverie
     assert len(taken) == len(set(taken)) == 200
 
 
+async def test_a_delivery_is_added_once(deliveries: Deliveries) -> None:
+    at = now()
+    first, second = made(2, at).deliveries
+    assert await deliveries.add([first]) == [first]
+    assert await deliveries.add([first, second]) == [second]
+    assert await deliveries.count_open() == 2
+
+
 async def test_an_unfinished_lease_ends_and_the_next_holder_knows(deliveries: Deliveries) -> None:
     at = now()
     await deliveries.add(made(1, at).deliveries)

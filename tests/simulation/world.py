@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -213,8 +214,8 @@ class Remote:
     def __getattr__(self, name: str) -> Any:
         method, wire = getattr(self._target, name), self._wire
 
-        async def call(*args: Any) -> Any:
-            return await wire.carry(name, method, args)
+        async def call(*args: Any, **named: Any) -> Any:
+            return await wire.carry(name, partial(method, **named) if named else method, args)
 
         setattr(self, name, call)
         return call

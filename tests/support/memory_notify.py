@@ -53,10 +53,11 @@ class MemoryDeliveries:
     def __init__(self) -> None:
         self.deliveries: dict[str, Document] = {}
 
-    async def add(self, deliveries: Sequence[Document]) -> None:
+    async def add(self, deliveries: Sequence[Document]) -> list[Document]:
         await asyncio.sleep(0)
-        for delivery in deliveries:
-            self.deliveries.setdefault(delivery["_id"], copied(delivery))
+        added = [delivery for delivery in deliveries if delivery["_id"] not in self.deliveries]
+        self.deliveries |= {delivery["_id"]: copied(delivery) for delivery in added}
+        return added
 
     async def lease(self, limit: int, at: datetime, until: datetime) -> tuple[list[Document], int]:
         await asyncio.sleep(0)
