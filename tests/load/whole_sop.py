@@ -24,7 +24,8 @@ class WholeSop:
     how: str = (
         "A fixed number of complaints is on its way at any time; each is filed, forwarded, assigned, started, "
         "completed and documented by requests over HTTP, and is complete when the event `answered`, which notify "
-        "issues, is on its topic. Photos were uploaded beforehand. Before each hand-over to another desk some time passes, as for a "
+        "issues, is on its topic. Photos were uploaded beforehand. Before each hand-over to another desk some time "
+        "passes, as for a "
         "person who has to notice it; who comes too early is refused and looks again. Five services, Kafka, mongod, "
         "the SMTP server and the generator share the machine. Two kinds of citizens: with a phone number only (seven "
         "notices each, in the inbox), and with an e-mail address (five of the notices go out as e-mails as well, the "
