@@ -58,7 +58,7 @@ class Consumers:
                     _forget(bench, service, filed)
                     bench.run(_rewind(bench, service))
                     with bench.cpu.of(result.cpu, f"{service} {number}"):
-                        bench.system.start(service)
+                        bench.system.children[service].start()  # not waited for: the watch must see its first commit
                         ours.append(bench.run(_until_taken(bench, service)))
                     bench.system.stop(service)
                     floor.append(self._floor(bench, service, f"{service} {number}", result))

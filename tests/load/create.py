@@ -30,7 +30,7 @@ class Create:
     how: str = _HOW
 
     def run(self, effort: Effort) -> Measured:
-        pairs, seconds = int(effort.pick(1, 5)), effort.pick(2, 8)
+        pairs, seconds = int(effort.pick(1, 5)), effort.pick(2, 6)
         with _two_of_them(effort) as (bench, reports, floor_url):
             ours: list[Load] = []
             floor: list[Load] = []

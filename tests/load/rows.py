@@ -1,4 +1,4 @@
-"""The rows of the bench, in the order in which they are measured and shown."""
+"""The rows of the bench, in the order in which they are measured and shown; a new `tests.load.row.Row` goes here."""
 
 from tests.load import consumers, create, hop, memory, photos, stored, whole_sop
 from tests.load.row import Row

@@ -208,6 +208,8 @@ class Seeder:
                         self._say(f"  {done} of {count} complaints stored, {rate:.0f}/s, {left:.0f} s to go")
         self._say(f"  {done} complaints, {sum(stored.values())} documents in {time.monotonic() - began:.0f} s; indexes")
         asyncio.run(self._indexes())
+        with MongoClient[Any](self._url) as client:
+            client.admin.command("fsync")  # so that a mongod that is given little time to stop has little left to write
         self._say(f"  filled in {time.monotonic() - began:.0f} s")
         return stored
 

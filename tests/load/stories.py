@@ -14,6 +14,8 @@ from services.intake import desk as intake
 from services.intake import projection as complaints
 from services.notify import desk as notify
 from services.notify import projection as notices
+from services.notify.delivery_store import REPORT_GRACE
+from services.notify.settings import Settings
 from services.opd import desk as opd
 from services.opd import projection as work
 from services.routing import desk as routing
@@ -44,6 +46,7 @@ Documents = dict[tuple[str, str], list[Document]]
 """Documents by service and collection."""
 
 _SOON = timedelta(seconds=1)
+_PATIENCE = notify.Patience.of(Settings())
 _DAY = timedelta(days=1)
 
 
@@ -150,9 +153,11 @@ class Story:
             read = {"unread": False, "read_at": entry["stored_at"] + timedelta(hours=1)} if self._closed else {}
             self._keep("notify", "inbox", {**entry, **read})
         for delivery in made.deliveries:
-            done = delivery["created_at"] + _SOON
-            skipped = {"state": "skipped", "reason": "no-address", "open": False, "attempts": 1, "done_at": done}
-            settled = {**delivery, **skipped, "reported": True, "report_at": done + timedelta(seconds=5)}
+            done = delivery["created_at"]
+            decision = notify.triage(delivery, {"email": None}, {}, done, _PATIENCE)
+            assert isinstance(decision, notify.Finish)  # who has no address needs no courier
+            finished = {"state": decision.state, "reason": decision.reason, "open": False, "done_at": done}
+            settled = {**delivery, **finished, "reported": True, "report_at": done + REPORT_GRACE}
             self._keep("notify", "deliveries", settled)
             for report in notify.reports(settled):
                 assert isinstance(report, ComplaintEvent)

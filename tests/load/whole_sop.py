@@ -23,8 +23,9 @@ class WholeSop:
     title: str = "Whole complaints, the SOP's straight path"
     how: str = (
         "A fixed number of complaints is on its way at any time; each is filed, forwarded, assigned, started, "
-        "completed and documented by requests over HTTP, and is complete when the event `answered`, which notify issues, is on "
-        "its topic. Photos were uploaded beforehand. Before each hand-over to another desk some time passes, as for a "
+        "completed and documented by requests over HTTP, and is complete when the event `answered`, which notify "
+        "issues, is on its topic. Photos were uploaded beforehand. Before each hand-over to another desk some time "
+        "passes, as for a "
         "person who has to notice it; who comes too early is refused and looks again. Five services, Kafka, mongod, "
         "the SMTP server and the generator share the machine. Two kinds of citizens: with a phone number only (seven "
         "notices each, in the inbox), and with an e-mail address (five of the notices go out as e-mails as well, the "
@@ -43,7 +44,7 @@ class WholeSop:
         self, bench: Installation, effort: Effort, result: Measured, kind: str, *, email: bool, repeats: int
     ) -> None:
         people = bench.people(int(effort.pick(10, 200)), email=email)
-        seconds = result.facts["seconds_per_run"] if kind == "phone" else effort.pick(5, 30)
+        seconds = result.facts["seconds_per_run"] if kind == "phone" else effort.pick(5, 20)
         journeys = []
         for number in range(1, repeats + 1):
             until_level(bench, within=300)
