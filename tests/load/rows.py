@@ -1,0 +1,6 @@
+"""The rows of the bench, in the order in which they are measured and shown."""
+
+from tests.load import create, whole_sop
+from tests.load.row import Row
+
+ROWS: tuple[Row, ...] = (create.AT_64, create.AT_1, whole_sop.WHOLE_SOP)
