@@ -169,6 +169,12 @@ async def _picked(
     return rows, end
 
 
+def has_all(name: str, values: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The pick that an array holds all of these values; nothing where there are none. Written as an expression, since
+    of two plain conditions on an array either can become the part of the index that is walked."""
+    return [{"$expr": {"$setIsSubset": [list(values), f"${name}"]}}] if values else []
+
+
 async def sparsest(collection: Documents, walks: Sequence[Walk], cursor: str | None) -> Walk:
     """Of several walks of one order that pick the same, the one that gets on fastest from a cursor: whose hundredth
     entry lies farthest. Raises `BadCursor`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.opd import projection
 from shared.projection import Document, Projection
-from shared.queries import ANY_TIME, Walk, count_by_status, open_index, page, set_indexes, sparsest
+from shared.queries import ANY_TIME, Walk, count_by_status, has_all, open_index, page, set_indexes, sparsest
 from shared.sop import CLOCKS, Clock, Status
 from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments
 from shared.words import number_prefix, words_of
@@ -107,20 +107,15 @@ class WorkStore:
             return Walk("number", "number", {"agency": agency}, within, picks=narrowed)
         words = words_of(text)
         by = "assigned_at"
-        walks = [
-            Walk(
-                "words",
-                by,
-                {"agency": agency, "words": word},
-                descending=descending,
-                picks=[*({"words": other} for other in words if other != word), *narrowed],
-            )
-            for word in words
-        ]
+        walks = []
+        for word in words:
+            others = has_all("words", [other for other in words if other != word])
+            among = {"agency": agency, "words": word}
+            walks.append(Walk("words", by, among, descending=descending, picks=[*others, *narrowed]))
         if len(statuses) < len(Status):
-            among = {"agency": agency, "status": {"$in": statuses}}
-            all_words = [{"words": word} for word in words]
-            walks.append(Walk("assigned", by, among, descending=descending, picks=[*all_words, *picks]))
+            in_status = {"agency": agency, "status": {"$in": statuses}}
+            picked = [*has_all("words", words), *picks]
+            walks.append(Walk("assigned", by, in_status, descending=descending, picks=picked))
         return await sparsest(self._work, walks, cursor)
 
     async def count_by_status(self) -> dict[str, int]:

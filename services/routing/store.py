@@ -9,7 +9,7 @@ from services.routing import projection
 from services.routing.projection import STAGES
 from shared.calendar import Deadlines
 from shared.projection import Document, Projection
-from shared.queries import ANY_TIME, BEGINNING, Walk, count_by_status, page, set_indexes, sparsest
+from shared.queries import ANY_TIME, BEGINNING, Walk, count_by_status, has_all, page, set_indexes, sparsest
 from shared.sop import Role, Status, clock_of
 from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments
 from shared.words import number_prefix, words_of
@@ -124,16 +124,15 @@ class CaseStore:
                 narrowed = [{"submitted_at": within}, *narrowed]
             return Walk("number", "number", within={"$gte": prefix, "$lt": f"{prefix}\uffff"}, picks=narrowed)
         words = words_of(search.text or "")
-        others = {word: [{"words": other} for other in words if other != word] for word in words}
         descending = sort.startswith("-")
-        walks = [
-            Walk("words", "submitted_at", {"words": word}, within, descending, [*others[word], *narrowed])
-            for word in words
-        ]
+        walks = []
+        for word in words:
+            others = has_all("words", [other for other in words if other != word])
+            walks.append(Walk("words", "submitted_at", {"words": word}, within, descending, [*others, *narrowed]))
         if len(stages) < len(STAGES):
-            all_words = [{"words": word} for word in words]
             among = {"stage": {"$in": stages}}
-            walks.append(Walk("submitted", "submitted_at", among, within, descending, [*all_words, *picks]))
+            picked = [*has_all("words", words), *picks]
+            walks.append(Walk("submitted", "submitted_at", among, within, descending, picked))
         return await sparsest(self._cases, walks, cursor)
 
     async def informed(self, limit: int, cursor: str | None) -> tuple[list[Document], str | None]:
