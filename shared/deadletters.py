@@ -1,7 +1,7 @@
 """Dead letters: what a consumer group could not use, and putting it back once the cause is mended.
 
 A letter is the original record with its headers, and ``dlq_*`` headers that say where it came from and why
-(`shared.consumer`). Replaying sends the original to the topic it came from: every group takes it again, which does no
+(`shared.receiver`). Replaying sends the original to the topic it came from: every group takes it again, which does no
 harm, since each event has effect once. That a letter was replayed is remembered by a record of its own in the same
 topic, so that nothing besides Kafka has to be kept.
 """

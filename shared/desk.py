@@ -17,8 +17,8 @@ from shared.sop import Refusal, Role, Transition
 
 E = TypeVar("E", bound=ChainEvent)
 
-Find = Callable[[str], Awaitable[Document]]
-"""Reads the document that the caller may see, or raises `shared.http.not_found`."""
+Find = Callable[[str], Awaitable[tuple[Document, Case]]]
+"""Reads the document that the caller may see, and its case, or raises `shared.http.not_found`."""
 
 
 class Moved(BaseModel):
@@ -53,15 +53,14 @@ async def carry_out(
     slower of two; the same request under the same key gets the same answer, whatever has happened since."""
     telemetry.bind_complaint(complaint_id)
     try:
-        document = await find(complaint_id)
-        case = Case.of_document(document)
+        document, case = await find(complaint_id)
         decision = decide(case)
         if isinstance(decision, Refusal):
             raise refused(decision, state=state(case, principal.role))
         try:
             event: Event = await journal.append(decision, once, {complaint_id: document})
         except Taken:
-            fresh = Case.of_document(await find(complaint_id))
+            _, fresh = await find(complaint_id)
             raise refused(Refusal.WRONG_STATUS, state=state(fresh, principal.role)) from None
     except Problem:
         # What stands in the way, even that the caller may not see the case any more, may be this request's own effect.

@@ -6,7 +6,8 @@ attributes in ``ce_*`` headers, plain JSON as the value, the complaint's id as t
 reporter and actor are opaque ids.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,16 +16,21 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.sop import Clock, Desk, Role, Status, Transition
 
+CLOCK: ContextVar[Callable[[], datetime]] = ContextVar("CLOCK", default=lambda: datetime.now(UTC))
+"""What `now` reads: the machine's clock, unless a context has its own (``tests/simulation``)."""
+IDENTIFIERS: ContextVar[Callable[[], str]] = ContextVar("IDENTIFIERS", default=lambda: str(uuid_utils.uuid7()))
+"""What `new_id` draws from."""
+
 
 def now() -> datetime:
     """The present moment, aware UTC, in whole milliseconds: what MongoDB stores, so that documents compare equal."""
-    moment = datetime.now(UTC)
+    moment = CLOCK.get()()
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): unique, and sorted by the time it was made."""
-    return str(uuid_utils.uuid7())
+    return IDENTIFIERS.get()()
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:

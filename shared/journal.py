@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -22,6 +22,11 @@ from shared.projection import Document
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+WRITERS = 2
+"""Batches under way at a time: while one is with the database, the next is made ready."""
+MARK_EVERY = 0.1
+"""Seconds between marks while few are to be made: well below the relay's patience."""
 
 
 class Taken(Exception):
@@ -120,22 +125,27 @@ class Journal:
         self._relay_after = relay_after
         self._waiting: asyncio.Queue[tuple[Entry, asyncio.Future[None]]] = asyncio.Queue(queue)
         self._unsent: asyncio.Queue[Event] = asyncio.Queue(queue)
+        self._unmarked: asyncio.Queue[str] = asyncio.Queue()  # no longer than what was sent since the last mark
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to write, publish and relay; repeating it does nothing."""
-        self._tasks = self._tasks or [asyncio.create_task(loop()) for loop in (self._write, self._send, self._relay)]
+        loops = (self._relay, *[self._write] * WRITERS, self._send, self._mark)
+        self._tasks = self._tasks or [asyncio.create_task(loop()) for loop in loops]
 
     async def stop(self) -> None:
         """Write and publish what is under way, then end. New entries must not come any more."""
         if not self._tasks:
             return
-        writer, sender, relay = self._tasks
+        relay, *workers = self._tasks
         relay.cancel()
-        for queue, task in ((self._waiting, writer), (self._unsent, sender)):
+        queues: tuple[asyncio.Queue[Any], ...] = (self._waiting, self._unsent, self._unmarked)
+        for queue in queues:
             with suppress(TimeoutError):
-                await asyncio.wait_for(queue.join(), 10)
-            task.cancel()
+                async with asyncio.timeout(10):
+                    await queue.join()
+        for worker in workers:
+            worker.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def append(
@@ -223,18 +233,28 @@ class Journal:
         while True:
             batch = await _take(self._unsent, self._batch)
             try:
-                await self._publish(batch)
+                for event_id in await self._publisher.publish(batch):
+                    self._unmarked.put_nowait(event_id)
             except Exception:
                 log.exception("publishing failed; the relay repeats it", entries=len(batch))
             finally:
                 for _ in batch:
                     self._unsent.task_done()
 
-    async def _publish(self, events: Sequence[Event]) -> int:
-        sent = await self._publisher.publish(events)
-        if sent:
-            await self._store.mark(sent)
-        return len(sent)
+    async def _mark(self) -> None:
+        """Marks wait for each other a moment: nobody waits for them, and each takes the database's time from those who
+        write."""
+        while True:
+            batch = await _take(self._unmarked, self._batch)
+            try:
+                await self._store.mark(batch)
+            except Exception:
+                log.exception("marking failed; the relay publishes again", entries=len(batch))
+            finally:
+                for _ in batch:
+                    self._unmarked.task_done()
+            if self._unmarked.qsize() < self._batch:
+                await asyncio.sleep(MARK_EVERY)
 
     async def _relay(self) -> None:
         while True:
@@ -251,9 +271,11 @@ class Journal:
         while events := await self._store.unpublished(now() - self._relay_after, self._batch):
             for projection in self._projections:
                 await projection.apply(events)
-            sent = await self._publish(events)
-            total += sent
-            if sent < len(events):
+            sent = await self._publisher.publish(events)
+            if sent:
+                await self._store.mark(sent)
+            total += len(sent)
+            if len(sent) < len(events):
                 break
         if total:
             log.info("relay published what was left", entries=total)

@@ -7,8 +7,9 @@ completed when the photo is sent again. Next to ``shared.storage``, this is the 
 that knows MongoDB's syntax.
 """
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +21,7 @@ from shared.events import now
 from shared.media import CONTENT_TYPE, CleanPhoto, Size
 from shared.projection import Document
 from shared.storage import Database, insert_missing
+from shared.together import Together
 
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 _CHUNK_BYTES = 255 * 1024  # GridFS's own default
@@ -45,6 +47,7 @@ class PhotoStore:
         self._files = database.get_collection("photos.files", write_concern=_DURABLE)
         self._chunks = database.get_collection("photos.chunks", write_concern=_DURABLE)
         self._database = database
+        self._owned = Together(self._read_owned)
 
     @cached_property
     def _bucket(self) -> AsyncIOMotorGridFSBucket:
@@ -103,13 +106,22 @@ class PhotoStore:
     async def owned(self, content_hashes: Sequence[str], owner_id: str) -> dict[str, tuple[int, int]]:
         """Those of the photos that were stored for ``owner_id``, with the width and height of the original in
         pixels."""
+        found = await asyncio.gather(*(self._owned.get((photo_id, owner_id)) for photo_id in content_hashes))
+        return {photo_id: size for photo_id, size in zip(content_hashes, found, strict=True) if size}
+
+    async def _read_owned(self, asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
+        """Of pairs of photo and owner those that belong together, with the photo's width and height."""
+        photo_ids, owner_ids = ({*ids} for ids in zip(*asked, strict=True))
+        ours = {"$setIntersection": ["$owners", list(owner_ids)]}  # of what may be many, those who ask
         found = self._photos.find(
-            {"_id": {"$in": list(content_hashes)}, "owners": owner_id},
-            {"renditions.original.width": 1, "renditions.original.height": 1},
+            {"_id": {"$in": list(photo_ids)}},
+            {"renditions.original.width": 1, "renditions.original.height": 1, "owners": ours},
         )
         return {
-            photo["_id"]: (photo["renditions"]["original"]["width"], photo["renditions"]["original"]["height"])
-            async for photo in found
+            (photo["_id"], owner_id): (original["width"], original["height"])
+            for photo in await found.to_list(len(photo_ids))
+            for original in [photo["renditions"]["original"]]
+            for owner_id in photo["owners"]
         }
 
 

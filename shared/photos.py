@@ -11,12 +11,17 @@ from pydantic import BaseModel, Field
 from shared import telemetry
 from shared.events import Photo
 from shared.http import Problem, invalid, not_found
+from shared.journal import Overloaded
 from shared.media import Limits, PhotoRefused, Size
 from shared.media_store import PhotoStore
 from shared.media_workers import PhotoWorkers
 from shared.service import Service
 
-__all__ = ["PhotoSettings", "Photos", "Size", "serve_photo"]
+__all__ = ["UPLOAD_BYTES", "PhotoSettings", "Photos", "Size", "serve_photo"]
+
+
+UPLOAD_BYTES = 2**31
+"""For the routes of uploads, in place of the limit for JSON: `Photos.receive` has its own, which says more."""
 
 
 class PhotoSettings(BaseModel):
@@ -34,6 +39,8 @@ class Photos:
     def __init__(self, service: Service, held_by: Literal["intake", "opd"], settings: PhotoSettings) -> None:
         self._held_by: Literal["intake", "opd"] = held_by
         self._limits = Limits(settings.max_bytes, settings.max_pixels)
+        self._most = settings.workers + settings.waiting
+        self._receiving = 0
         self._workers = PhotoWorkers(settings.workers, settings.waiting, self._limits)
         self.store = PhotoStore(service.database)
         service.before_start(self._workers.start)
@@ -41,7 +48,17 @@ class Photos:
         service.after_stop(self._workers.stop)
 
     async def receive(self, request: Request, owner: str) -> Photo:
-        """Take the request's body as a photo of ``owner``. Raises the problem of its refusal (413, 415 or 422)."""
+        """Take the request's body as a photo of ``owner``. Raises the problem of its refusal (413, 415 or 422), or
+        Overloaded: photos on their way take memory, so only as many are read as can be prepared."""
+        if self._receiving >= self._most:
+            raise Overloaded("too many photos are on their way")
+        self._receiving += 1
+        try:
+            return await self._take(request, owner)
+        finally:
+            self._receiving -= 1
+
+    async def _take(self, request: Request, owner: str) -> Photo:
         data = bytearray()
         async for chunk in request.stream():
             data += chunk

@@ -21,10 +21,15 @@ def chain_order(event: ComplaintEvent) -> tuple[int, bool, Any, str]:
 
 def history(document: Document | None) -> list[ComplaintEvent]:
     """The events that a document was folded from, in order."""
+    return [event for event, _ in _told(document)]
+
+
+def _told(document: Document | None) -> list[tuple[ComplaintEvent, Document]]:
+    """The events of a document, each with the entry that it is kept in."""
     if document is None:
         return []
-    events = (from_document(entry["topic"], entry) for entry in document["history"])
-    return [event for event in events if isinstance(event, ComplaintEvent)]
+    events = ((from_document(entry["topic"], entry), entry) for entry in document["history"])
+    return [(event, entry) for event, entry in events if isinstance(event, ComplaintEvent)]
 
 
 def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: Derive) -> Document | None:
@@ -33,12 +38,13 @@ def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: De
     fresh = {event.id: event for event in events if event.id not in known}
     if not fresh:
         return None
-    merged = sorted([*history(document), *fresh.values()], key=chain_order)
+    entries = ((event, {"topic": event.topic, **event.model_dump()}) for event in fresh.values())
+    merged = sorted([*_told(document), *entries], key=lambda told: chain_order(told[0]))
     return {
-        **derive(merged),
-        "_id": merged[0].complaint_id,
+        **derive([event for event, _ in merged]),
+        "_id": merged[0][0].complaint_id,
         "revision": len(merged),
-        "history": [{"topic": event.topic, **event.model_dump()} for event in merged],
+        "history": [entry for _, entry in merged],
     }
 
 

@@ -35,6 +35,7 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     topic_partitions: int = Field(6, ge=1)
     topic_replication: int = Field(1, ge=1)
+    requests_at_a_time: int = Field(500, ge=1, description="requests inside the service; beyond it 503")
     journal_queue: int = Field(2000, ge=1, description="requests that may wait for the journal; beyond it 503")
     journal_batch: int = Field(500, ge=1, description="entries of one group commit")
     relay_after_seconds: float = Field(5.0, gt=0, description="age from which the relay takes an unpublished entry")

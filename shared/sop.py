@@ -209,9 +209,15 @@ CLOCKS: dict[Clock, ClockRule] = {
 }
 
 
+_CLOCK_OF: dict[Status, ClockRule | None] = {
+    status: next((r for r in CLOCKS.values() if status in r.statuses and not r.met_by_receipt), None)
+    for status in Status
+}
+
+
 def clock_of(status: Status) -> ClockRule | None:
     """The clock that decides when a complaint in ``status`` is due; None once it is closed."""
-    return next((r for r in CLOCKS.values() if status in r.statuses and not r.met_by_receipt), None)
+    return _CLOCK_OF[status]
 
 
 def check(

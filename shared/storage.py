@@ -27,6 +27,7 @@ from pymongo.write_concern import WriteConcern
 from shared.events import Event, from_document, now
 from shared.journal import Entry, KeyReused, Taken, Unstorable
 from shared.projection import Document
+from shared.together import Together
 
 __all__ = [
     "ASCENDING",
@@ -38,6 +39,7 @@ __all__ = [
     "IndexModel",
     "MongoDocuments",
     "MongoJournal",
+    "by_id",
     "connect",
     "insert_missing",
 ]
@@ -134,7 +136,7 @@ class MongoJournal:
 
     async def unpublished(self, before: datetime, limit: int) -> list[Event]:
         cursor = self._durable.find({"published": False, "recorded_at": {"$lt": before}}).sort("recorded_at", ASCENDING)
-        return [from_document(d["topic"], d["event"]) async for d in cursor.limit(limit)]
+        return [from_document(d["topic"], d["event"]) for d in await cursor.limit(limit).to_list(limit)]
 
     async def count_unpublished(self) -> int:
         return await self._durable.count_documents({"published": False}, hint="unpublished")
@@ -149,6 +151,16 @@ class MongoJournal:
         await self._follows.update_many({"_id": {"$in": list(ids)}}, {"$set": {"published": True}})
 
 
+def by_id(collection: Documents) -> Together[str, Document]:
+    """Reads a collection's documents by id, several callers' in one query."""
+
+    async def read(ids: Collection[str]) -> dict[str, Document]:
+        found = await collection.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
+        return {document["_id"]: document for document in found}
+
+    return Together(read)
+
+
 class MongoDocuments:
     """`shared.projection.DocumentStore` on one collection."""
 
@@ -156,7 +168,8 @@ class MongoDocuments:
         self._collection = collection.with_options(write_concern=_FOLLOWS)
 
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
-        return {d["_id"]: d async for d in self._collection.find({"_id": {"$in": list(ids)}})}
+        found = await self._collection.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
+        return {document["_id"]: document for document in found}
 
     async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
         writes = [

@@ -21,15 +21,24 @@ console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 140  # into a file or a pipe: wide enough for the tables
 DataDir = Annotated[Path, typer.Option(envvar="LAPOR_DATA_DIR", help="Where data is kept between runs.")]
+Replicas = Annotated[
+    int,
+    typer.Option(envvar="LAPOR_REPLICAS", help="Kafka brokers and mongods: 1, or 3, of which any one may die."),
+]
 
 
 def up(
     data_dir: DataDir = Path("data"),
     fresh: Annotated[bool, typer.Option(help="Delete the kept data first.")] = False,
+    replicas: Replicas = 1,
 ) -> None:
     """Run the whole system on this machine until Ctrl-C."""
     began = time.monotonic()
-    with _said_plainly(), launcher.running_system(data_dir, fresh=fresh, say=console.print) as system:
+    settings = LocalSettings().model_copy(update={"replicas": replicas})
+    with (
+        _said_plainly(),
+        launcher.running_system(data_dir, settings=settings, fresh=fresh, say=console.print) as system,
+    ):
         view = LogView(system.children, console)
         view.begin()
         console.print(_addresses(system))
@@ -44,13 +53,14 @@ def demo(
     data_dir: Annotated[Path, typer.Option(help="Where the demo's data and logs lie; emptied first.")] = Path(
         "data/demo"
     ),
+    replicas: Replicas = 1,
 ) -> None:
     """Carry five complaints through the whole procedure on a system of their own, then stop it."""
     from deploy.demo.play import play
     from deploy.demo.stories import SHORTENED
     from deploy.demo.target import SignIn, Target
 
-    settings = LocalSettings().on_free_ports()
+    settings = LocalSettings().model_copy(update={"replicas": replicas}).on_free_ports()
     with (
         _said_plainly(),
         launcher.running_system(data_dir, SHORTENED, settings=settings, fresh=True, say=console.print) as system,
@@ -103,6 +113,8 @@ def _addresses(system: System) -> Table:
     servers = system.servers
     table.add_row("kafka", servers.kafka_bootstrap, "", "", "", memory.get("kafka", ""))
     table.add_row("mongodb", servers.mongo_url, "", "", "", memory.get("mongod", ""))
+    for name in servers.names.values() if servers.replicas > 1 else ():
+        table.add_row(name, "", "", "", "", memory.get(name, ""))
     table.add_row("smtp", f"{servers.smtp_host}:{servers.smtp_port}", "", "", "", memory.get("smtp", ""))
     if servers.mail_dir:
         table.caption = f"Mail that was sent is kept in {servers.mail_dir}"

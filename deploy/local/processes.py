@@ -45,6 +45,7 @@ class Child:
         self.stop_within = stop_within
         self._waits_end = waits_end
         self._wanted = False
+        self._log_from = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,6 +68,7 @@ class Child:
         if self.running:
             return
         with self.log_path.open("ab") as log:
+            self._log_from = log.tell()
             try:
                 self._process = subprocess.Popen(
                     self.command,
@@ -103,9 +105,10 @@ class Child:
             self._process.wait()
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines that it wrote."""
-        with contextlib.suppress(OSError):
-            return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+        """The last lines that it wrote since it was last started."""
+        with contextlib.suppress(OSError), self.log_path.open("rb") as log:
+            log.seek(self._log_from)
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
         return ""
 
     def check(self) -> None:

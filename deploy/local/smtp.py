@@ -57,8 +57,13 @@ def start(children: Children, port: int, folder: Path) -> Child:
     """Start the server as a child process and wait until it takes connections. Raises CannotRun."""
     command = [sys.executable, "-m", "deploy.local.smtp", "--port", str(port), "--folder", str(folder)]
     child = children.start("smtp", command, stop_within=5)
-    child.wait_until(lambda: ports.accepts(port), WITHIN)
+    wait(child, port)
     return child
+
+
+def wait(child: Child, port: int) -> None:
+    """Wait until a server that was just started takes connections. Raises CannotRun."""
+    child.wait_until(lambda: ports.accepts(port), WITHIN)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from shared.events import new_id, now
 from shared.projection import Document, Projection
 from shared.queries import Walk, count_by_status, open_index, page, set_indexes
 from shared.sop import Role, Status
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id
 
 
 class ComplaintStore:
@@ -18,6 +18,7 @@ class ComplaintStore:
 
     def __init__(self, database: Database, deadlines: Deadlines) -> None:
         self._complaints = database["complaints"]
+        self._by_id = by_id(self._complaints)
         self._journal = database["journal"]
         self.projection = Projection(MongoDocuments(self._complaints), projection.deriving(deadlines), projection.TAKES)
 
@@ -49,7 +50,7 @@ class ComplaintStore:
 
     async def find(self, complaint_id: str) -> Document | None:
         """One complaint."""
-        return await self._complaints.find_one({"_id": complaint_id})
+        return await self._by_id.get(complaint_id)
 
     async def find_number(self, number: str) -> Document | None:
         """One complaint by its number, as `parse_number` gives it."""

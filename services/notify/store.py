@@ -87,12 +87,13 @@ class CitizenStore:
 
     async def contacts(self, citizen_ids: Collection[str]) -> dict[str, Document]:
         """The contacts that are known, by citizen."""
-        return {d["_id"]: d async for d in self._contacts.find({"_id": {"$in": list(citizen_ids)}})}
+        found = self._contacts.find({"_id": {"$in": list(citizen_ids)}})
+        return {d["_id"]: d for d in await found.to_list(len(citizen_ids))}
 
     async def preferences(self, citizen_ids: Collection[str]) -> dict[str, dict[str, bool]]:
         """By citizen, the kinds of e-mail that they have switched on or off."""
         found = self._preferences.find({"_id": {"$in": list(citizen_ids)}})
-        return {d["_id"]: d["email"] async for d in found}
+        return {d["_id"]: d["email"] for d in await found.to_list(len(citizen_ids))}
 
     async def prefer(self, citizen_id: str, email: Mapping[str, bool], at: datetime) -> None:
         """Replace a citizen's choices."""

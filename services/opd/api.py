@@ -15,7 +15,7 @@ from shared.desk import Moved, actor, carry_out, chronicle, state
 from shared.events import Agency, Assigned, Documented, Event, Photo, ProgressNoted, Report, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, findable, not_found, refused
 from shared.journal import Journal
-from shared.photos import Photos, Size, serve_photo
+from shared.photos import UPLOAD_BYTES, Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.sop import Refusal, Role, Status, Transition
 
@@ -100,11 +100,12 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
     """The routes of one opd service."""
     api = APIRouter(prefix="/v1", tags=["agency desk"])
 
-    async def own(complaint_id: str, principal: Principal) -> Document:
+    async def own(complaint_id: str, principal: Principal) -> tuple[Document, Case]:
         document = await work.find(complaint_id)
-        if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
+        case = Case.of_document(document)
+        if document is None or document["title"] is None or not may_see(case, principal):
             raise not_found()
-        return document
+        return document, case
 
     @api.get("/work", summary="Your agency's queue")
     async def queue(
@@ -141,7 +142,8 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
 
     @api.get("/work/{complaint_id}", summary="One complaint of your agency's")
     async def show(complaint_id: str, principal: Operator) -> Work:
-        return _work(await own(complaint_id, principal), principal.role)
+        document, _ = await own(complaint_id, principal)
+        return _work(document, principal.role)
 
     @api.post(
         "/work/{complaint_id}/start", summary="Begin, naming the secretariat's unit that follows up", status_code=201
@@ -182,8 +184,7 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
     @api.post("/work/{complaint_id}/notes", summary="Tell how the work goes; the citizen reads it", status_code=201)
     async def note(complaint_id: str, body: Progress, principal: Operator, once: Once) -> Noted:
         try:
-            document = await own(complaint_id, principal)
-            case = Case.of_document(document)
+            document, case = await own(complaint_id, principal)
             decision = desk.note_progress(case, actor(principal), now(), body.note)
             if isinstance(decision, Refusal):
                 raise refused(decision, state=state(case, principal.role))
@@ -195,7 +196,12 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
             event = earlier
         return Noted(id=event.id, complaint_id=complaint_id)
 
-    @api.post("/photos", summary="Upload a photo of the finished work (the body is the file)", status_code=201)
+    @api.post(
+        "/photos",
+        summary="Upload a photo of the finished work (the body is the file)",
+        status_code=201,
+        max_body_size=UPLOAD_BYTES,
+    )
     async def upload(request: Request, principal: Operator) -> Photo:
         return await photos.receive(request, principal.agency or "")
 

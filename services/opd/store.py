@@ -8,7 +8,7 @@ from services.opd import projection
 from shared.projection import Document, Projection
 from shared.queries import ANY_TIME, Walk, count_by_status, has_all, open_index, page, set_indexes, sparsest
 from shared.sop import CLOCKS, Clock, Status
-from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments
+from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments, by_id
 from shared.words import number_prefix, words_of
 
 _SORTS = {"due_at": "due", "assigned_at": "assigned"}
@@ -24,6 +24,7 @@ class WorkStore:
 
     def __init__(self, database: Database) -> None:
         self._work = database["work"]
+        self._by_id = by_id(self._work)
         self.projection = Projection(MongoDocuments(self._work), projection.derive, projection.TAKES)
 
     async def ensure_indexes(self) -> None:
@@ -47,7 +48,7 @@ class WorkStore:
 
     async def find(self, complaint_id: str) -> Document | None:
         """One complaint's work, whichever agency has it."""
-        return await self._work.find_one({"_id": complaint_id})
+        return await self._by_id.get(complaint_id)
 
     async def queue(
         self,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from shared.events import now
 from shared.projection import Document
-from shared.storage import ASCENDING, Database, IndexModel
+from shared.storage import ASCENDING, Database, IndexModel, by_id
 
 
 class AgencyStore:
@@ -12,6 +12,7 @@ class AgencyStore:
 
     def __init__(self, database: Database) -> None:
         self._agencies = database["agencies"]
+        self._by_id = by_id(self._agencies)
 
     async def ensure_indexes(self) -> None:
         """Which agencies serve a category."""
@@ -19,7 +20,7 @@ class AgencyStore:
 
     async def find(self, code: str) -> Document | None:
         """One agency."""
-        return await self._agencies.find_one({"_id": code})
+        return await self._by_id.get(code)
 
     async def all(self, *, active_only: bool = True) -> list[Document]:
         """The agencies by code."""

@@ -11,7 +11,7 @@ from shared.calendar import Deadlines
 from shared.projection import Document, Projection
 from shared.queries import ANY_TIME, BEGINNING, Walk, count_by_status, has_all, page, set_indexes, sparsest
 from shared.sop import Role, Status, clock_of
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id
 from shared.words import number_prefix, words_of
 
 _OPEN = [stage for stage, (status, _) in STAGES.items() if status is not Status.CLOSED]
@@ -58,6 +58,7 @@ class CaseStore:
 
     def __init__(self, database: Database, deadlines: Deadlines) -> None:
         self._cases = database["cases"]
+        self._by_id = by_id(self._cases)
         self.projection = Projection(MongoDocuments(self._cases), projection.deriving(deadlines), projection.TAKES)
 
     async def ensure_indexes(self) -> None:
@@ -86,7 +87,7 @@ class CaseStore:
 
     async def find(self, complaint_id: str) -> Document | None:
         """One case."""
-        return await self._cases.find_one({"_id": complaint_id})
+        return await self._by_id.get(complaint_id)
 
     async def queue(
         self, search: Search, sort: str, limit: int, cursor: str | None

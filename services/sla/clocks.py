@@ -7,10 +7,22 @@ from datetime import datetime
 from enum import StrEnum
 
 from shared.calendar import Deadlines, warn_at
-from shared.events import Agency, ChainEvent, ComplaintEvent, NotificationDelivered
+from shared.events import (
+    Agency,
+    Assigned,
+    ChainEvent,
+    ComplaintEvent,
+    Completed,
+    Declined,
+    Documented,
+    NotificationDelivered,
+    ReworkRequested,
+    Started,
+)
 from shared.sop import CLOCKS, MOVES, Clock, ClockRule, Role, Status
 
 FIRST_SEQ = 1
+_OF_AN_AGENCY = Assigned | Declined | Started | Completed | ReworkRequested | Documented
 
 
 class State(StrEnum):
@@ -90,24 +102,29 @@ def runs(events: Sequence[ComplaintEvent], deadlines: Deadlines) -> list[Run]:
     are missing, a step ends with the next event that is known, which is at the latest when it ended.
     """
     found: list[Run] = []
+    open_runs: list[int] = []
     for event in events:
         if not isinstance(event, ChainEvent):
             continue
         status = MOVES[event.transition].target
-        found = [_moved(run, event, status) for run in found]
-        running = {run.clock for run in found if run.open}
-        found += [
-            _started(rule, event, status, deadlines)
-            for rule in CLOCKS.values()
-            if status in rule.statuses and rule.clock not in running
-        ]
+        for index in open_runs:
+            found[index] = _moved(found[index], event, status)
+        open_runs = [index for index in open_runs if found[index].open]
+        running = {found[index].clock for index in open_runs}
+        for rule in _RUN_IN[status]:
+            if rule.clock not in running:
+                open_runs.append(len(found))
+                found.append(_started(rule, event, status, deadlines))
     receipt = min(((e.occurred_at, e.id) for e in events if is_receipt(e)), default=None)
     return [_received(run, receipt) if run.rule.met_by_receipt and receipt else run for run in found]
 
 
+_RUN_IN: dict[Status, list[ClockRule]] = {
+    status: [rule for rule in CLOCKS.values() if status in rule.statuses] for status in Status
+}
+
+
 def _moved(run: Run, event: ChainEvent, status: Status) -> Run:
-    if not run.open:
-        return run
     if status in run.rule.statuses:
         return replace(run, status=status)
     if run.rule.met_by_receipt and status is not Status.CLOSED:
@@ -116,13 +133,14 @@ def _moved(run: Run, event: ChainEvent, status: Status) -> Run:
 
 
 def _started(rule: ClockRule, event: ChainEvent, status: Status, deadlines: Deadlines) -> Run:
-    told: datetime | None = getattr(event, "due_at", None)
+    told = event.due_at if isinstance(event, Assigned | ReworkRequested) else None
     due_at = told or deadlines.due_at(rule.clock, event.occurred_at)
+    agency = event.agency if isinstance(event, _OF_AN_AGENCY) else None
     return Run(
         clock=rule.clock,
         seq=event.seq,
         status=status,
-        agency=getattr(event, "agency", None) if rule.role is Role.AGENCY_OPERATOR else None,
+        agency=agency if rule.role is Role.AGENCY_OPERATOR else None,
         opened_at=event.occurred_at,
         warn_at=warn_at(event.occurred_at, due_at, deadlines.warn_share),
         due_at=due_at,

@@ -35,11 +35,11 @@ class Pending:
     replaces: str | None = None
 
 
-def pending(events: Sequence[ComplaintEvent], rules: Rules) -> list[Pending]:
-    """The alarms that are still to come if nothing else happens. ``events`` are sorted along the chain."""
+def pending(events: Sequence[ComplaintEvent], clocks: Sequence[Run], rules: Rules) -> list[Pending]:
+    """The alarms that are still to come if nothing else happens. ``events`` are sorted along the chain, ``clocks`` are
+    its `runs`."""
     issued = {event.id: event for event in events if isinstance(event, ClockEvent)}
     whole = complete(events)
-    clocks = runs(events, rules.deadlines)
     found = [alarm for run in clocks for alarm in _of_run(run, events[0], issued, whole, rules)]
     if whole:
         found += _untrue(clocks, issued)
@@ -48,7 +48,7 @@ def pending(events: Sequence[ComplaintEvent], rules: Rules) -> list[Pending]:
 
 def due(events: Sequence[ComplaintEvent], rules: Rules, at: datetime) -> list[ClockEvent]:
     """The alarms to issue when everything that happened until ``at`` is known."""
-    now_due = [alarm for alarm in pending(events, rules) if alarm.at <= at]
+    now_due = [alarm for alarm in pending(events, runs(events, rules.deadlines), rules) if alarm.at <= at]
     replaced = {alarm.replaces for alarm in now_due}
     return [_stamped(alarm.event, at) for alarm in now_due if alarm.event.id not in replaced]
 

@@ -31,7 +31,7 @@ def derive(rules: Rules, events: Sequence[ComplaintEvent]) -> Document:
     case = Case.of(events)
     found = clocks.runs(events, rules.deadlines)
     counting = [run for run in found if run.open and not run.rule.lapses]
-    alarms = desk.pending(events, rules)
+    alarms = desk.pending(events, found, rules)
     return {
         "number": events[0].number,
         "status": case.status,

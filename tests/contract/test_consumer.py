@@ -12,11 +12,12 @@ from faststream import AckPolicy
 from deploy.local.servers import Servers
 from shared import consumer as consuming
 from shared import topics
-from shared.consumer import ATTEMPTS, EventConsumer
+from shared.consumer import EventConsumer
 from shared.deadletters import DeadLetter, letters, replay
 from shared.events import Event, headers_of
 from shared.projection import Projection
 from shared.publisher import Publisher, Record
+from shared.receiver import ATTEMPTS
 from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import TRANSIENT
@@ -380,7 +381,7 @@ async def test_stalled_is_lag_without_progress_but_not_waiting_for_what_is_away(
         raise TRANSIENT[0]("the database is away")
 
     reader.fails = away
-    waiting = asyncio.create_task(consumer._patiently([Chain().last]))
+    waiting = asyncio.create_task(consumer._receiver._patiently([Chain().last]))
     await asyncio.sleep(0.3)
     stalled = consumer.stalled
     assert not stalled, "a restart would bring back no database"

@@ -11,18 +11,18 @@ from typing import Any
 
 from deploy.local.launcher import ending_on_signals
 from shared.events import now
-from tests.load import machine
+from tests.load import machine, page
 from tests.load.row import Effort, Row, Size
 
 
 class Bench:
-    """The results of one size of run: `bench.json` for those that count, `bench-quick.json` for smoke runs."""
+    """The results of one size of run. A smoke run's stay in ``build`` and never touch the page."""
 
-    def __init__(self, build: Path, size: Size) -> None:
+    def __init__(self, build: Path, size: Size, published: Path = Path("docs/bench.md")) -> None:
         self._size: Size = size
         self._folder = build / ("bench-quick" if size == "quick" else "bench")
         self._results = build / ("bench-quick.json" if size == "quick" else "bench.json")
-        self._page = self._folder / "bench.md" if size == "quick" else Path("docs/bench.md")
+        self._page = self._folder / "bench.md" if size == "quick" else published
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -91,6 +91,7 @@ class Bench:
 
     def write_page(self, order: Sequence[Row]) -> None:
         """Write the page and its plots."""
+        page.write(self._page, self.results(), order)
 
 
 def commit() -> str:

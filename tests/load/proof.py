@@ -10,8 +10,22 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.settings import SERVICES
+from services.intake import projection as intake
+from services.notify import projection as notify
+from services.opd import projection as opd
+from services.routing import projection as routing
+from services.sla import projection as sla
 from shared.events import now
 from tests.load.installation import Installation
+
+CONSUMES = {
+    "intake": intake.CONSUMES,
+    "routing": routing.CONSUMES,
+    "opd": opd.CONSUMES,
+    "notify": notify.CONSUMES,
+    "sla": sla.CONSUMES,
+}
+"""The topics of each service, without the namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +76,24 @@ class Watch:
         return Backlog(waiting)
 
     async def _lag(self, service: str) -> int:
-        committed = await self._admin.list_consumer_group_offsets(self._settings.group(service))
-        taken: dict[TopicPartition, int] = {partition: max(0, told.offset) for partition, told in committed.items()}
-        ends = await self._consumer.end_offsets(list(taken)) if taken else {}
+        taken = await self.committed(service)
+        ends = await self._consumer.end_offsets(list(taken))
         return sum(max(0, ends[partition] - offset) for partition, offset in taken.items())
+
+    async def committed(self, service: str, group: str | None = None) -> dict[TopicPartition, int]:
+        """How far a service's group (or another) has come in each partition that the service takes."""
+        told = await self._admin.list_consumer_group_offsets(group or self._settings.group(service))
+        partitions = [
+            TopicPartition(self._settings.topic_prefix + topic, number)
+            for topic in CONSUMES[service]
+            for number in range(self._settings.topic_partitions)
+        ]
+        return {p: max(0, told[p].offset) if p in told else 0 for p in partitions}
+
+    async def ends(self, service: str) -> dict[TopicPartition, int]:
+        """Where the partitions end that a service takes."""
+        found: dict[TopicPartition, int] = await self._consumer.end_offsets(list(await self.committed(service)))
+        return found
 
     def _stored(self) -> dict[str, int]:
         waiting = {}

@@ -3,6 +3,7 @@ nothing."""
 
 import json
 import random
+import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -49,7 +50,7 @@ class Reports:
         categories = [entry["code"] for entry in json.loads(_CATEGORIES.read_text(encoding="utf-8"))]
         seen_at = (now() - timedelta(hours=3)).isoformat()
         places = points(len(citizens) * VARIANTS, seed)
-        self._run = chance.randrange(16**8)
+        self._run = secrets.randbits(32)  # not from `chance`: no two runs may use a key twice
         self._templates: list[bytes] = []
         for longitude, latitude in places:
             citizen = citizens[len(self._templates) % len(citizens)]

@@ -1,6 +1,15 @@
 """The rows of the bench, in the order in which they are measured and shown."""
 
-from tests.load import create, whole_sop
+from tests.load import consumers, create, hop, memory, photos, stored, whole_sop
 from tests.load.row import Row
 
-ROWS: tuple[Row, ...] = (create.AT_64, create.AT_1, whole_sop.WHOLE_SOP)
+ROWS: tuple[Row, ...] = (
+    create.AT_64,
+    create.AT_1,
+    whole_sop.WHOLE_SOP,
+    stored.STORED,
+    photos.PHOTOS,
+    hop.HOP,
+    consumers.CONSUMERS,
+    memory.MEMORY,
+)

@@ -22,6 +22,7 @@ from typing import Any
 
 import bson
 import numpy as np
+from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ from services.routing.store import CaseStore
 from services.sla.desk import Rules
 from services.sla.store import ClockStore
 from shared.calendar import CITY, Deadlines
-from shared.events import Agency, new_id, now
+from shared.events import Agency, Event, from_document, new_id, now
 from shared.sop import Role
 from shared.storage import MongoJournal
 from tests.load.reports import points
@@ -51,6 +52,7 @@ from tests.load.stories import PLOTS, Documents, Identity, Plot, Setting, Story,
 
 Bytes = NDArray[np.uint8]
 
+_AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
 _DAY_BEGINS = timedelta(hours=7)
 _SPREAD = timedelta(hours=9)
 """Copies begin up to so much later in the day than their story: never on another date, which would change what is due
@@ -209,7 +211,22 @@ class Seeder:
         self._say(f"  filled in {time.monotonic() - began:.0f} s")
         return stored
 
-    def _tell(self, count: int) -> list[tuple[Templates, datetime, float]]:
+    def events(self, count: int, plots: Sequence[Plot]) -> list[Event]:
+        """What the topics would hold of ``count`` complaints and their reporters, in the order in which it happened."""
+        citizens = self._citizens(max(20, count // COMPLAINTS_PER_CITIZEN))
+        found: list[tuple[datetime, Event]] = []
+        told = self._tell(len(plots) * 4, plots)
+        for copies, (made, began_at, _) in zip(_shares(count, [weight for *_, weight in told]), told, strict=True):
+            later = self._bytes.integers(0, int(_SPREAD.total_seconds() * 1000), copies)
+            values = self._identities(began_at, later, citizens)
+            for (_, collection), of_story in made.items():
+                for template in of_story if collection == "journal" else ():
+                    for row in template.copies(values, later):
+                        entry = bson.decode(row.tobytes(), _AWARE)
+                        found.append((entry["recorded_at"], from_document(entry["topic"], entry["event"])))
+        return [*map(contact_of, _accounts(citizens)), *(event for _, event in sorted(found, key=lambda pair: pair[0]))]
+
+    def _tell(self, count: int, plots: Sequence[Plot] = PLOTS) -> list[tuple[Templates, datetime, float]]:
         """So many stories with their templates, beginning and weight, over the agencies, districts and months."""
         city = City.load()
         where = [(x, y, city.locate(x, y) or "") for x, y in points(200)]
@@ -220,8 +237,8 @@ class Seeder:
         today = now().astimezone(CITY).replace(hour=0, minute=0, second=0, microsecond=0)
         told: list[tuple[Templates, datetime, float]] = []
         began = time.monotonic()
-        shares = [max(1, n) for n in _shares(max(count, len(PLOTS)), [plot.weight**0.5 for plot in PLOTS])]
-        for plot, share in zip(PLOTS, shares, strict=True):
+        shares = [max(1, n) for n in _shares(max(count, len(plots)), [plot.weight**0.5 for plot in plots])]
+        for plot, share in zip(plots, shares, strict=True):
             for number, setting in enumerate(settings(share, agencies, where, self._chance)):
                 ended = 1 + int(_YEAR.days * (number + self._chance.random()) / share) if plot.closed else 1
                 day = today - timedelta(days=ended) - timedelta(days=age(plot).days)
@@ -283,13 +300,9 @@ class Seeder:
 
     def _people(self, client: MongoClient[Any], citizens: Bytes, stored: dict[str, int]) -> None:
         """The reporters: accounts that nobody can sign in to, and their contacts."""
-        accounts, contacts, entries = [], [], []
-        for number, row in enumerate(citizens):
-            phone = f"+62899{number:08}"
-            account = NewAccount((phone,), Role.CITIZEN, f"Warga {number}", "!", phone=phone).document()
-            account |= {"_id": row.tobytes().decode(), "contact_due": False}
+        accounts, contacts, entries = _accounts(citizens), [], []
+        for account in accounts:
             contact = contact_of(account)
-            accounts.append(account)
             fields = contact.model_dump(include={"version", "name", "email", "phone", "language"})
             contacts.append({"_id": contact.citizen_id, **fields})
             entries.append(
@@ -329,6 +342,15 @@ class Seeder:
         for store in stores:
             await store.ensure_indexes()
         client.close()
+
+
+def _accounts(citizens: Bytes) -> list[dict[str, Any]]:
+    made = []
+    for number, row in enumerate(citizens):
+        phone = f"+62899{number:08}"
+        account = NewAccount((phone,), Role.CITIZEN, f"Warga {number}", "!", phone=phone).document()
+        made.append(account | {"_id": row.tobytes().decode(), "contact_due": False})
+    return made
 
 
 def _insert(target: Any, rows: Sequence[Bytes]) -> None:

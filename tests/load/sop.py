@@ -42,7 +42,8 @@ class Journey:
     """What came of a run, seen from outside. Times are monotonic seconds.
 
     ``answered_at`` is when the `answered` event of each complaint was read from its topic. ``drained`` is how long
-    after the last request everything that waited was done; None if it was not within the time given.
+    after the last request everything that waited was done, ``lag_gone`` that consumers had taken all records; None if
+    it was not so within the ``waited`` seconds.
     """
 
     began: float = 0.0
@@ -56,6 +57,7 @@ class Journey:
     backlogs: list[tuple[float, Backlog]] = field(default_factory=list)
     drained: float | None = None
     lag_gone: float | None = None
+    waited: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -122,12 +124,16 @@ class Play:
     async def again_and_again(self) -> None:
         """One complaint after the other until it is to stop."""
         while not self.stopping:
-            try:
-                await self.one()
-            except (GivenUp, TimeoutError, ConnectionError) as failure:
-                self._journey.failures.append(repr(failure))
-                if len(self._journey.failures) > 100:
-                    raise
+            await self.one_if_it_can()
+
+    async def one_if_it_can(self) -> None:
+        """One complaint; a failure is noted. Raises it when there are too many."""
+        try:
+            await self.one()
+        except (GivenUp, TimeoutError, ConnectionError) as failure:
+            self._journey.failures.append(repr(failure))
+            if len(self._journey.failures) > 100:
+                raise
 
     async def listen(self, consumer: AIOKafkaConsumer) -> None:
         """Note when each reply's event comes."""
@@ -195,7 +201,7 @@ async def play(
             over = journey.last_request
             while time.monotonic() - over < drain:
                 backlog = await watch.backlog()
-                passed = time.monotonic() - over
+                journey.waited = passed = time.monotonic() - over
                 journey.backlogs.append((time.monotonic() - started, backlog))
                 if not backlog.lag and journey.lag_gone is None:
                     journey.lag_gone = passed
@@ -207,6 +213,40 @@ async def play(
         with suppress(asyncio.CancelledError):
             await listening
     return journey
+
+
+@asynccontextmanager
+async def paced(bench: Installation, people: People, rate: float) -> AsyncIterator[Journey]:
+    """Within it ``rate`` complaints a second set out; those under way are waited for at the end."""
+    journey = Journey()
+    async with (
+        pool(bench.urls["intake"], 16) as intake,
+        pool(bench.urls["routing"], 32) as routing,
+        pool(bench.urls["opd"], 16) as opd,
+        _replies(bench) as consumer,
+    ):
+        scene = Play(bench, people, {"intake": intake, "routing": routing, "opd": opd}, journey)
+        listening = asyncio.create_task(scene.listen(consumer))
+        under_way: set[asyncio.Task[None]] = set()
+
+        async def set_out() -> None:
+            due = time.monotonic()
+            while True:
+                task = asyncio.create_task(scene.one_if_it_can())
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+                due += 1 / rate
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+        setting_out = asyncio.create_task(set_out())
+        try:
+            yield journey
+        finally:
+            setting_out.cancel()
+            await asyncio.gather(setting_out, *under_way, return_exceptions=True)
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
 
 
 @asynccontextmanager

@@ -58,6 +58,9 @@ class WholeSop:
                     )
                 )
             journeys.append(journey)
+            if journey.drained is None:
+                told = f"{kind}, run {number}: after {journey.waited:.0f} s not all was done that waited."
+                result.notes.append(told)
             result.series.append(backlog_series(journey, f"What waits, {kind}, run {number}"))
             bench.say(
                 f"  {kind} {number}: {journey.rate:.1f} lifecycles/s, p50 {journey.lifecycle(0.5):.2f} s, "
@@ -74,8 +77,8 @@ def _comparisons(journeys: list[sop.Journey], kind: str, *, judged: bool) -> lis
     rates = [journey.rate for journey in journeys]
     spread, peer = Spread.of(rates), Spread.of([PEER_RATE])
     wanted, met = (f">= {WANTED_RATE:g}/s", spread.median >= WANTED_RATE) if judged else ("", None)
-    lag = [journey.lag_gone if journey.lag_gone is not None else 1e9 for journey in journeys]
-    drained = [journey.drained if journey.drained is not None else 1e9 for journey in journeys]
+    lag = [journey.lag_gone or journey.waited for journey in journeys]
+    drained = [journey.drained or journey.waited for journey in journeys]
     limit = WANTED_DRAIN_SECONDS if judged else None
     return [
         Comparison(f"complete lifecycles ({kind})", "/s", spread, peer, "published peer", wanted, met),

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import smtplib
 import subprocess
 import sys
 import threading
@@ -84,3 +85,9 @@ def test_services_are_stopped_started_and_killed_alone(servers: Servers, namespa
         assert set(system.memory()) == {"smtp", *SERVICES}
         system.kill("notify")
         system.children.check()
+        system.kill("smtp")
+        with pytest.raises(ConnectionRefusedError):
+            smtplib.SMTP(system.servers.smtp_host, system.servers.smtp_port)
+        system.start("smtp", "notify")
+        with smtplib.SMTP(system.servers.smtp_host, system.servers.smtp_port) as client:
+            assert client.noop()[0] == 250

@@ -2,9 +2,9 @@
 so a unit test may stand on them; what they do before answering can be replaced to make them fail or wait."""
 
 import asyncio
-import copy
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from shared.events import Event, now
 from shared.journal import Entry, KeyReused, Taken, Unstorable
@@ -19,6 +19,19 @@ async def _nothing() -> None:
     await asyncio.sleep(0)
 
 
+def copied(value: Any) -> Any:
+    """A document of its own: dictionaries, lists and tuples anew, the plain values in them as they are."""
+    match value:
+        case dict():
+            return {name: copied(part) for name, part in value.items()}
+        case list():
+            return [copied(part) for part in value]
+        case tuple():
+            return tuple([copied(part) for part in value])
+        case _:
+            return value
+
+
 class MemoryJournal:
     """`shared.journal.JournalStore`. ``entries`` is what it holds, by event id; ``inserts`` counts the calls."""
 
@@ -26,6 +39,7 @@ class MemoryJournal:
         self.entries: dict[str, Entry] = {}
         self.recorded_at: dict[str, datetime] = {}
         self.published: set[str] = set()
+        self._by_key: dict[str, Entry] = {}
         self.inserts = 0
         self.before_insert: Before = _nothing
         self.before_mark: Before = _nothing
@@ -42,18 +56,17 @@ class MemoryJournal:
             return Unstorable(str(error))
         if entry.event.id in self.entries:
             return Taken(entry.event.id)
-        if entry.idempotency and self._find(entry.idempotency.key):
-            return KeyReused()
+        if entry.idempotency:
+            if entry.idempotency.key in self._by_key:
+                return KeyReused()
+            self._by_key[entry.idempotency.key] = entry
         self.entries[entry.event.id] = entry
         self.recorded_at[entry.event.id] = now()
         return None
 
-    def _find(self, key: str) -> Entry | None:
-        return next((e for e in self.entries.values() if e.idempotency and e.idempotency.key == key), None)
-
     async def find_key(self, key: str) -> tuple[str, Event] | None:
         await _nothing()
-        found = self._find(key)
+        found = self._by_key.get(key)
         return (found.idempotency.request, found.event) if found and found.idempotency else None
 
     async def unpublished(self, before: datetime, limit: int) -> list[Event]:
@@ -79,7 +92,7 @@ class MemoryDocuments:
 
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         await _nothing()
-        return {i: copy.deepcopy(self.documents[i]) for i in ids if i in self.documents}
+        return {i: copied(self.documents[i]) for i in ids if i in self.documents}
 
     async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
         await self.before_save()
@@ -87,7 +100,7 @@ class MemoryDocuments:
         for document, revision in documents:
             stored = self.documents.get(document["_id"])
             if (stored["revision"] if stored else 0) == revision:
-                self.documents[document["_id"]] = copy.deepcopy(document)
+                self.documents[document["_id"]] = copied(document)
                 written += 1
         return written == len(documents)
 

@@ -39,7 +39,7 @@ from shared.desk import Moved, actor, carry_out
 from shared.events import Closed, Photo, Report, Submitted, new_id, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, invalid, not_found
 from shared.journal import Journal, Taken
-from shared.photos import Photos, Size, serve_photo
+from shared.photos import UPLOAD_BYTES, Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.sop import HOLDER, Role, Status
 
@@ -105,12 +105,12 @@ class Intake:
             visibility=given.visibility,
         )
 
-    async def own(self, complaint_id: str, principal: Principal) -> Document:
-        """A complaint of the caller's own. Raises 404."""
+    async def own(self, complaint_id: str, principal: Principal) -> tuple[Document, Case]:
+        """A complaint of the caller's own: its document and what that says. Raises 404."""
         document = await self.complaints.find(complaint_id)
         if document is None or document["reporter_id"] != principal.id or document["title"] is None:
             raise not_found()
-        return document
+        return document, Case.of_document(document)
 
     async def visible(self, complaint_id: str, principal: Principal) -> Document:
         """A complaint that the caller may see. Raises 404."""
@@ -148,7 +148,12 @@ def router(intake: Intake) -> APIRouter:
     async def categories() -> list[Category]:
         return intake.categories
 
-    @api.post("/photos", summary="Upload a photo (the body is the file: JPEG, PNG or WebP)", status_code=201)
+    @api.post(
+        "/photos",
+        summary="Upload a photo (the body is the file: JPEG, PNG or WebP)",
+        status_code=201,
+        max_body_size=UPLOAD_BYTES,
+    )
     async def upload(request: Request, principal: Citizen) -> Photo:
         return await intake.photos.receive(request, principal.id)
 

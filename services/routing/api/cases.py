@@ -155,12 +155,13 @@ class Summary(BaseModel):
     oldest_open_at: datetime | None
 
 
-async def seen(cases: CaseStore, complaint_id: str, principal: Principal) -> Document:
-    """The case, if the caller may see it. Raises 404."""
+async def seen(cases: CaseStore, complaint_id: str, principal: Principal) -> tuple[Document, Case]:
+    """The case, if the caller may see it: its document and what that says. Raises 404."""
     document = await cases.find(complaint_id)
-    if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
+    case = Case.of_document(document)
+    if document is None or document["title"] is None or not may_see(case, principal):
         raise not_found()
-    return document
+    return document, case
 
 
 def router(cases: CaseStore, agencies: AgencyStore, deadlines: Deadlines) -> APIRouter:
@@ -210,7 +211,7 @@ def router(cases: CaseStore, agencies: AgencyStore, deadlines: Deadlines) -> API
 
     @api.get("/cases/{complaint_id}", summary="The case file")
     async def show(complaint_id: str, principal: Reader) -> CaseFile:
-        document = await seen(cases, complaint_id, principal)
+        document, _ = await seen(cases, complaint_id, principal)
         suggested = await agencies.for_category(document["category"])
         return _file(document, principal.role, suggested, deadlines)
 
