@@ -49,7 +49,7 @@ class Walk:
 
     ``among`` gives one value or ``{"$in": [...]}`` for each field before ``by``, and ``within`` the range of ``by``.
     ``picks`` are the conditions on what is met on the way; ``told`` says that the index holds all fields that they ask
-    about, so that no document is read in vain.
+    about, so that no document is read in vain. ``leaves_out`` is a field that nobody needs of the documents.
     """
 
     index: str
@@ -59,6 +59,7 @@ class Walk:
     descending: bool = False
     picks: Sequence[Mapping[str, Any]] = ()
     told: bool = False
+    leaves_out: str | None = None
 
     def after(self, position: Position | None) -> "list[_Part]":
         """What lies beyond a position, in parts: what has the same value and a later ``_id``, then the later values.
@@ -155,12 +156,13 @@ async def _picked(
     """The first documents of a part that are picked; and the last entry that was looked at, if that is why there are no
     more."""
     walk = part.walk
+    unneeded = {walk.leaves_out: 0} if walk.leaves_out else None
     for entries in (KEYS if walk.told else DOCUMENTS) if walk.picks else (None,):
         end = await part.entry(collection, entries) if entries else None
         rows: list[tuple[Position, Document]] = []
         for piece in part.until(end) if end else [part]:
             missing = limit - len(rows)
-            found = await piece.find(collection, walk.picks).limit(missing).to_list(missing)
+            found = await piece.find(collection, walk.picks, unneeded).limit(missing).to_list(missing)
             rows += [(_position(document, walk.by), document) for document in found]
             if len(rows) == limit:
                 return rows, None

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from pymongo.errors import ExecutionTimeout
 
 from services.sla import projection
 from services.sla.clocks import State
@@ -17,6 +19,10 @@ ANSWERED_FOR = tuple(clock for clock, rule in CLOCKS.items() if not rule.lapses)
 """The clocks that somebody can be late with."""
 _TOLD = ("agency", "district")
 """What the indexes of due dates tell, so that lists are narrowed without reading what is not wanted."""
+
+
+class TooMuch(Exception):
+    """So many clocks were started in a period that they cannot be counted for one answer; a shorter one can."""
 
 
 class ClockStore:
@@ -97,9 +103,13 @@ class ClockStore:
             counts += [(clock, g["_id"].get("agency"), g["_id"]["state"], g["count"]) async for g in groups]
         return counts
 
-    async def compliance(self, since: datetime, until: datetime, at: datetime) -> list[Document]:
+    async def compliance(
+        self, since: datetime, until: datetime, at: datetime, within: timedelta = timedelta(seconds=10)
+    ) -> list[Document]:
         """Of the clocks started in the period, per clock and agency: how many were stopped in time (``in_time``) and
-        ``late``, and how many run, ``overdue`` or not (``running``)."""
+        ``late``, and how many run, ``overdue`` or not (``running``).
+
+        The only query that reads as much as was started; raises `TooMuch` if counting takes longer than ``within``."""
         period = {"$gte": since, "$lt": until}
         stopped = {"$ne": ["$clocks.stopped_at", None]}
         late = {"$gt": [{"$ifNull": ["$clocks.stopped_at", at]}, "$clocks.due_at"]}
@@ -122,9 +132,14 @@ class ClockStore:
                         "overdue": count({"$not": [stopped]}, late),
                     }
                 },
-            ]
+            ],
+            hint="opened",
+            maxTimeMS=max(1, round(within.total_seconds() * 1000)),
         )
-        return await groups.to_list(None)
+        try:
+            return await groups.to_list(None)
+        except ExecutionTimeout:
+            raise TooMuch from None
 
     async def count_by_status(self) -> dict[str, int]:
         """How many complaints are in each status, for the metrics."""
@@ -136,9 +151,17 @@ def _walk(clock: Clock, window: Mapping[str, Any], given: Mapping[str, str]) -> 
     name = f"due.{clock}"
     if clock is Clock.FOLLOW_UP and "agency" in given:
         rest = [{"district": given["district"]}] if "district" in given else []
-        return Walk(_index("agency", name), name, {"agency": given["agency"]}, window, picks=rest, told=True)
+        return Walk(
+            _index("agency", name),
+            name,
+            {"agency": given["agency"]},
+            window,
+            picks=rest,
+            told=True,
+            leaves_out="history",
+        )
     picks = [{field: value} for field, value in given.items()]
-    return Walk(_index(name), name, {}, window, picks=picks, told=True)
+    return Walk(_index(name), name, {}, window, picks=picks, told=True, leaves_out="history")
 
 
 def _first(document: Document, clocks: Collection[Clock], after: datetime | None, before: datetime) -> Clock | None:

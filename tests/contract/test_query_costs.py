@@ -23,7 +23,7 @@ from services.opd.store import WorkStore
 from services.routing.agency_store import AgencyStore
 from services.routing.store import CaseStore, Search
 from services.sla.desk import Rules
-from services.sla.store import ANSWERED_FOR, ClockStore
+from services.sla.store import ANSWERED_FOR, ClockStore, TooMuch
 from shared.calendar import Deadlines
 from shared.events import new_id, now
 from shared.projection import Document, Projection
@@ -239,6 +239,9 @@ async def test_sla(settings: ServiceSettings) -> None:
         await clocks.count_running(at)
         await clocks.compliance(at - timedelta(days=7), at, at)
         await clocks.count_by_status()
+        async with unrecorded(database):
+            with pytest.raises(TooMuch):
+                await clocks.compliance(at - timedelta(days=900), at, at, within=timedelta(milliseconds=1))
 
 
 async def test_the_journal(settings: ServiceSettings) -> None:
