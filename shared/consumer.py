@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
@@ -28,6 +28,9 @@ Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 
 _STALLED = timedelta(seconds=60)
 _GRACE_SECONDS = 30.0
+_BREATH_SECONDS = 0.02
+"""After a batch that was not full. Fetching and committing cost the same for one record as for hundreds, so a busy
+service lets a few come together; a record that comes to an idle one is taken at once."""
 
 
 class EventConsumer:
@@ -42,6 +45,8 @@ class EventConsumer:
         self._receiver = Receiver(group, self._prefix, handle, publisher, self._moved)
         self._progress_at = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
+        self._full = settings.consumer_batch
+        self._uncommitted: dict[TopicPartition, int] = {}
         self.lag = 0
         self.broker = KafkaBroker(
             settings.kafka_bootstrap.split(","),  # FastStream takes a text for one address
@@ -57,7 +62,7 @@ class EventConsumer:
             batch=True,
             max_records=settings.consumer_batch,
             auto_offset_reset="earliest",
-            ack_policy=AckPolicy.NACK_ON_ERROR,
+            ack_policy=AckPolicy.MANUAL,  # the framework commits every partition that it has, at each batch
             parser=_unread,
             decoder=_raw,
         )
@@ -84,7 +89,32 @@ class EventConsumer:
         return self.lag > 0 and time.monotonic() - self._progress_at > _STALLED.total_seconds()
 
     async def _receive(self, values: list[bytes], message: KafkaMessage) -> None:
-        await self._receiver.take(message.raw_message)
+        records: tuple[ConsumerRecord, ...] = message.raw_message
+        try:
+            await self._receiver.take(records)
+        except Exception:
+            await message.nack()  # the records come again
+            raise
+        self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
+        await self._commit()
+        if len(records) < self._full:
+            await asyncio.sleep(_BREATH_SECONDS)
+
+    async def _commit(self) -> None:
+        """Commit how far the partitions were taken that have moved. What fails is tried again with the next batch or
+        the next look at the lag; until then its records may come again."""
+        consumer: AIOKafkaConsumer | None = self.subscriber.consumer
+        if consumer is None:
+            return
+        ours = consumer.assignment()
+        moved = {partition: offset for partition, offset in self._uncommitted.items() if partition in ours}
+        self._uncommitted = {}
+        try:
+            if moved:
+                await consumer.commit(moved)
+        except KafkaError as error:
+            log.warning("offsets were not committed; records may come again", reason=repr(error))
+            self._uncommitted = moved | self._uncommitted
 
     def _moved(self, done: bool) -> None:
         if done:
@@ -102,6 +132,8 @@ class EventConsumer:
             await asyncio.sleep(2)
             try:
                 await self._measure()
+                if self._uncommitted:
+                    await self._commit()
             except KafkaError as error:  # a partition went to another process while it was asked about
                 log.info("lag not measured this time", reason=repr(error))
 

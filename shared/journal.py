@@ -28,6 +28,9 @@ WRITERS = 2
 MARK_EVERY = 0.1
 """Seconds between marks while few are to be made: well below the relay's patience."""
 
+_PAUSES = (0.0, 0.1, 0.2)
+"""Seconds before each look whether an entry's projection is on disk; MongoDB writes its log every 0.1 s, or sooner."""
+
 
 class Taken(Exception):
     """Another event has this id already: somebody else moved the complaint on first."""
@@ -104,6 +107,9 @@ class Projecting(Protocol):
         """Take in ``events``, any of which may come again; ``current`` gives documents that the caller has just
         read."""
 
+    async def kept(self, events: Sequence[Event], /) -> set[str]:
+        """The ids of those events that no crash of the database takes out of the documents again."""
+
 
 class Journal:
     """A desk's journal at work: the writer (group commit), the publisher's queue, and the relay."""
@@ -125,7 +131,7 @@ class Journal:
         self._relay_after = relay_after
         self._waiting: asyncio.Queue[tuple[Entry, asyncio.Future[None]]] = asyncio.Queue(queue)
         self._unsent: asyncio.Queue[Event] = asyncio.Queue(queue)
-        self._unmarked: asyncio.Queue[str] = asyncio.Queue()  # no longer than what was sent since the last mark
+        self._unmarked: asyncio.Queue[Event] = asyncio.Queue()  # no longer than what was sent since the last mark
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -233,8 +239,10 @@ class Journal:
         while True:
             batch = await _take(self._unsent, self._batch)
             try:
-                for event_id in await self._publisher.publish(batch):
-                    self._unmarked.put_nowait(event_id)
+                sent = set(await self._publisher.publish(batch))
+                for event in batch:
+                    if event.id in sent:
+                        self._unmarked.put_nowait(event)
             except Exception:
                 log.exception("publishing failed; the relay repeats it", entries=len(batch))
             finally:
@@ -247,7 +255,7 @@ class Journal:
         while True:
             batch = await _take(self._unmarked, self._batch)
             try:
-                await self._store.mark(batch)
+                await self._mark_kept(batch)
             except Exception:
                 log.exception("marking failed; the relay publishes again", entries=len(batch))
             finally:
@@ -255,6 +263,22 @@ class Journal:
                     self._unmarked.task_done()
             if self._unmarked.qsize() < self._batch:
                 await asyncio.sleep(MARK_EVERY)
+
+    async def _mark_kept(self, events: Sequence[Event]) -> int:
+        """Mark what is projected for good; returns how many. What is not even after some pauses, which the database
+        takes to write it down, is left to the relay."""
+        left = list(events)
+        for pause in _PAUSES:
+            await asyncio.sleep(pause)
+            kept = {event.id for event in left}
+            for projection in self._projections:
+                kept &= await projection.kept(left)
+            if kept:
+                await self._store.mark(kept)
+            left = [event for event in left if event.id not in kept]
+            if not left:
+                break
+        return len(events) - len(left)
 
     async def _relay(self) -> None:
         while True:
@@ -271,11 +295,10 @@ class Journal:
         while events := await self._store.unpublished(now() - self._relay_after, self._batch):
             for projection in self._projections:
                 await projection.apply(events)
-            sent = await self._publisher.publish(events)
-            if sent:
-                await self._store.mark(sent)
-            total += len(sent)
-            if len(sent) < len(events):
+            sent = set(await self._publisher.publish(events))
+            marked = await self._mark_kept([event for event in events if event.id in sent])
+            total += marked
+            if marked < len(events):
                 break
         if total:
             log.info("relay published what was left", entries=total)

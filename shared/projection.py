@@ -5,10 +5,14 @@ all its other fields are derived from them, so order and repetition cannot matte
 the same document. ``revision`` is the number of events in it: the compare-and-set value of concurrent writers.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from shared.events import ChainEvent, ComplaintEvent, Event, from_document
+
+_PAUSES = (0, 0.02, 0.05, 0.1, 0.2)
+"""Seconds before each look whether another writer's documents are on disk."""
 
 Document = dict[str, Any]
 Derive = Callable[[Sequence[ComplaintEvent]], Document]
@@ -48,6 +52,10 @@ def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: De
     }
 
 
+class Unconfirmed(TimeoutError):
+    """Another writer's documents hold the events, and may still lose them; ask again after a moment."""
+
+
 class DocumentStore(Protocol):
     """Where a projection's documents live. The contract suite in ``tests/contract`` says how an implementation
     behaves."""
@@ -55,9 +63,12 @@ class DocumentStore(Protocol):
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         """The documents that exist among ``ids``."""
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
         """Write each document if the stored one still has the given revision (0: there is none). False if one had moved
-        on."""
+        on. Unless it is done ``durably``, a crash of the database can take it back."""
+
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
+        """Of the documents that exist among ``ids``, the events in them that no crash of the database takes back."""
 
 
 class Projection:
@@ -72,22 +83,49 @@ class Projection:
         """Fold ``events`` into their documents, whoever else is writing them.
 
         ``current`` gives documents that the caller has just read (None: known not to exist), which saves reading them
-        again.
+        again. Without it, nobody waits for the answer, and it is done durably: the caller forgets the events after it.
+        Raises `Unconfirmed`.
         """
+        durable = current is None
         pending: dict[str, list[ComplaintEvent]] = {}
         for event in events:
             if isinstance(event, ComplaintEvent) and event.topic in self._takes:
                 pending.setdefault(event.complaint_id, []).append(event)
         known = {key: (current or {})[key] for key in pending if key in (current or {})}
+        there: list[ComplaintEvent] = []
         while pending:
             missing = [key for key in pending if key not in known]
             stored = await self._store.load(missing) if missing else {}
             changes: list[tuple[Document, int]] = []
+            there = []
             for key, fresh in pending.items():
                 document = known[key] if key in known else stored.get(key)
                 folded = fold(document, fresh, self._derive)
                 if folded is not None:
                     changes.append((folded, document["revision"] if document else 0))
-            if not changes or await self._store.save(changes):
-                return
+                elif durable:
+                    there += fresh
+            if not changes or await self._store.save(changes, durably=durable):
+                break
             known = {}
+        await self._confirm(there)
+
+    async def _confirm(self, events: Sequence[ComplaintEvent]) -> None:
+        """Wait until what others have written is there for good: they may not have been told so yet."""
+        for pause in _PAUSES if events else ():
+            await asyncio.sleep(pause)
+            if len(await self.kept(events)) == len({event.id for event in events}):
+                return
+        if events:
+            raise Unconfirmed
+
+    async def kept(self, events: Iterable[Event]) -> set[str]:
+        """The ids of those events that are in their documents for good, and of those that it does not take."""
+        wanted = list(events)
+        taken = {
+            event.id: event.complaint_id
+            for event in wanted
+            if isinstance(event, ComplaintEvent) and event.topic in self._takes
+        }
+        held = await self._store.kept(set(taken.values())) if taken else {}
+        return {e.id for e in wanted if e.id not in taken or e.id in held.get(taken[e.id], ())}

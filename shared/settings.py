@@ -33,7 +33,7 @@ class ServiceSettings(BaseSettings):
     intake_url: str = Field("http://127.0.0.1:8101", description="where the JWKS of sign-in is served")
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    topic_partitions: int = Field(6, ge=1)
+    topic_partitions: int = Field(3, ge=1, description="of each topic: the most processes of one service that share it")
     topic_replication: int = Field(1, ge=1)
     requests_at_a_time: int = Field(500, ge=1, description="requests inside the service; beyond it 503")
     journal_queue: int = Field(2000, ge=1, description="requests that may wait for the journal; beyond it 503")

@@ -1,8 +1,9 @@
 """MongoDB behind the journal and the projections, and the connection that every service's ``store.py`` uses.
 
-Journal entries are written with ``w=majority, j=true``. Projections and marks are acknowledged without waiting for the
-disk: they come after their entries in the same log, so a crash that loses one of them leaves an unmarked entry, which
-the relay takes again.
+Journal entries are written with ``w=majority, j=true``, and so is what comes from the topics, since its offsets are
+committed next. What a desk projects of its own entries does not wait for the disk, because a caller waits for it; a
+crash of the database can take it back while the service lives on. So an entry is marked only once a majority read shows
+it in its document, and the relay projects the others again.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from pymongo.errors import (
     ExecutionTimeout,
 )
 from pymongo.errors import WTimeoutError as WriteTimeout
+from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from shared.events import Event, from_document, now
@@ -75,12 +77,21 @@ def connect(url: str) -> AsyncIOMotorClient[Document]:
     return client
 
 
+def _unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:
+    """What a bulk write says of its failure. Raises AutoReconnect where a majority has not confirmed it."""
+    details: Mapping[str, Any] = failure.details or {}
+    if details.get("writeConcernErrors"):
+        raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+    return details
+
+
 class MongoJournal:
     """`shared.journal.JournalStore` on the collection ``journal`` of a service's database."""
 
     def __init__(self, database: Database) -> None:
         self._durable = database.get_collection("journal", write_concern=_DURABLE)
         self._follows = database.get_collection("journal", write_concern=_FOLLOWS)
+        self._confirmed = database.get_collection("journal", read_concern=ReadConcern("majority"))
 
     async def ensure_indexes(self) -> None:
         """Create the indexes that the journal's promises rest on; repeating it does nothing."""
@@ -120,9 +131,7 @@ class MongoJournal:
                 return [Unstorable(str(fault))]
             return [failure for entry in entries for failure in await self.insert([entry])]
         except BulkWriteError as failure:
-            details: Mapping[str, Any] = failure.details or {}
-            if details.get("writeConcernErrors"):
-                raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+            details = _unless_unconfirmed(failure)
             for error in details["writeErrors"]:
                 if error["code"] != _DUPLICATE:
                     raise
@@ -132,7 +141,11 @@ class MongoJournal:
 
     async def find_key(self, key: str) -> tuple[str, Event] | None:
         found = await self._durable.find_one({"idempotency.key": key})
-        return (found["idempotency"]["request"], from_document(found["topic"], found["event"])) if found else None
+        if found is None:
+            return None
+        if not await self._confirmed.find_one({"_id": found["_id"]}, {"_id": 1}):
+            raise AutoReconnect("the entry is not yet confirmed by a majority; its outcome is unknown")
+        return found["idempotency"]["request"], from_document(found["topic"], found["event"])
 
     async def unpublished(self, before: datetime, limit: int) -> list[Event]:
         cursor = self._durable.find({"published": False, "recorded_at": {"$lt": before}}).sort("recorded_at", ASCENDING)
@@ -166,20 +179,27 @@ class MongoDocuments:
 
     def __init__(self, collection: Documents) -> None:
         self._collection = collection.with_options(write_concern=_FOLLOWS)
+        self._durable = collection.with_options(write_concern=_DURABLE)
+        self._committed = collection.with_options(read_concern=ReadConcern("majority"))
 
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         found = await self._collection.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
         return {document["_id"]: document for document in found}
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
+        found = self._committed.find({"_id": {"$in": list(ids)}}, {"history.id": 1})
+        return {d["_id"]: {entry["id"] for entry in d["history"]} for d in await found.to_list(len(ids))}
+
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
         writes = [
             ReplaceOne({"_id": document["_id"], "revision": revision}, document) if revision else InsertOne(document)
             for document, revision in documents
         ]
         try:
-            result = await self._collection.bulk_write(writes, ordered=False)
+            result = await (self._durable if durably else self._collection).bulk_write(writes, ordered=False)
         except BulkWriteError as failure:
-            if any(error["code"] != _DUPLICATE for error in (failure.details or {})["writeErrors"]):
+            details = _unless_unconfirmed(failure)
+            if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
                 raise
             return False
         return result.matched_count + result.inserted_count == len(writes)
@@ -192,9 +212,7 @@ async def insert_missing(collection: Documents, documents: Iterable[Document]) -
         if wanted:
             await collection.insert_many(wanted, ordered=False)
     except BulkWriteError as failure:
-        details: Mapping[str, Any] = failure.details or {}
-        if details.get("writeConcernErrors"):
-            raise AutoReconnect("the write was not confirmed by a majority; its outcome is unknown") from failure
+        details = _unless_unconfirmed(failure)
         if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
             raise
         there = {error["index"] for error in details["writeErrors"]}

@@ -53,8 +53,8 @@ def build(settings: Settings) -> FastAPI:
         "LAPOR! Pontianak: intake",
         "Citizens, sign-in, reports and photos: SOP step 1, corrections, ratings and tracking.",
         [
+            complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
             people.router(accounts, accesses, journal, Passwords(), keys),
-            complaints.router(intake),
             tracking.router(intake),
         ],
     )

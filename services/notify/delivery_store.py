@@ -5,9 +5,10 @@ by then goes to another. ``open`` is true until it is sent, failed or skipped.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from prometheus_client import Counter
 from pymongo import UpdateOne
 
 from services.notify.desk import Finish, Wait
@@ -15,6 +16,10 @@ from shared.events import new_id
 from shared.projection import Document
 from shared.queries import Walk, page, set_indexes
 from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing
+
+DELIVERIES = Counter("lapor_deliveries_total", "Tries to deliver, by what became of them.", ["channel", "outcome"])
+REPORT_GRACE = timedelta(seconds=5)
+"""Who finished a delivery reports it; what a crash left unreported, the others take up after this."""
 
 
 class DeliveryStore:
@@ -37,9 +42,9 @@ class DeliveryStore:
             ],
         )
 
-    async def add(self, deliveries: Sequence[Document]) -> None:
-        """Keep the deliveries that are not there yet."""
-        await insert_missing(self._deliveries, deliveries)
+    async def add(self, deliveries: Sequence[Document]) -> list[Document]:
+        """Keep the deliveries that are not there yet, and return those."""
+        return await insert_missing(self._deliveries, deliveries)
 
     async def lease(self, limit: int, at: datetime, until: datetime) -> tuple[list[Document], int]:
         """Take up to ``limit`` deliveries that are due, oldest first, for the time until ``until``; and how many of

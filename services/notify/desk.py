@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from services.notify.notices import EMAILED_BY_DEFAULT, CitizenNotice
 from services.notify.projection import EMAIL, INBOX
+from services.notify.settings import Settings
 from shared.events import SYSTEM, Answered, ChainEvent, Event, NotificationDelivered
 from shared.projection import Document
 
@@ -23,6 +24,15 @@ class Patience:
     first: timedelta
     longest: timedelta
     give_up: timedelta
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Patience":
+        """As the settings have it."""
+        return cls(
+            timedelta(seconds=settings.mail_retry_seconds),
+            timedelta(seconds=settings.mail_retry_max_seconds),
+            timedelta(hours=settings.mail_give_up_hours),
+        )
 
     def pause(self, attempts: int) -> timedelta:
         """The pause after so many tries: doubled each time, up to the longest."""

@@ -6,15 +6,15 @@ the same Message-ID; an unreported delivery is found again, and the journal take
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge, Histogram
 
 from services.notify.compose import BadAddress, Composer
-from services.notify.delivery_store import DeliveryStore
+from services.notify.delivery_store import DELIVERIES, REPORT_GRACE, DeliveryStore
 from services.notify.desk import Finish, Patience, Send, Wait, after_failure, photos_may_come, reports, triage
 from services.notify.evidence import Evidence, Unavailable
 from services.notify.settings import Settings
@@ -26,7 +26,6 @@ from shared.projection import Document
 
 log = structlog.get_logger()
 
-DELIVERIES = Counter("lapor_deliveries_total", "Tries to deliver, by what became of them.", ["channel", "outcome"])
 WAITING = Gauge("lapor_deliveries_waiting", "E-mails that wait or are being sent.")
 SENDING = Histogram(
     "lapor_delivery_duration_seconds",
@@ -38,8 +37,6 @@ SENDING = Histogram(
 _BATCH = 200
 _POLL_SECONDS = 0.5
 _IDLE_SECONDS = 30.0
-_REPORT_GRACE = timedelta(seconds=5)
-"""Who finished a delivery reports it; what a crash left unreported, the others take up after this."""
 
 
 class Outbox:
@@ -60,17 +57,14 @@ class Outbox:
         self._journal = journal
         self._composer = composer
         self._evidence = evidence
-        self._patience = Patience(
-            timedelta(seconds=settings.mail_retry_seconds),
-            timedelta(seconds=settings.mail_retry_max_seconds),
-            timedelta(hours=settings.mail_give_up_hours),
-        )
+        self._patience = Patience.of(settings)
         self._ready: asyncio.Queue[tuple[Document, Document]] = asyncio.Queue(_BATCH)
         self._finished: list[str] = []
         self._news = asyncio.Event()
 
-    def wake(self) -> None:
-        """There is something to do: do not wait for the next look."""
+    def wake(self, finished: Collection[str] = ()) -> None:
+        """There is something to do: do not wait for the next look. ``finished`` are deliveries to report."""
+        self._finished += finished
         self._news.set()
 
     async def turn(self) -> None:
@@ -110,7 +104,7 @@ class Outbox:
 
     async def _settle(self, results: Sequence[tuple[Document, Finish | Wait]]) -> None:
         at = now()
-        await self._deliveries.settle(results, at, at + _REPORT_GRACE)
+        await self._deliveries.settle(results, at, at + REPORT_GRACE)
         for delivery, result in results:
             outcome = result.state if isinstance(result, Finish) else "retried"
             DELIVERIES.labels(delivery["channel"], outcome).inc()

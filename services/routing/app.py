@@ -31,8 +31,8 @@ def build(settings: Settings) -> FastAPI:
         "LAPOR! Pontianak: routing",
         "The operators' desks, the agency directory and the coordinator's view: SOP steps 2, 3 and 5.",
         [
-            cases.router(store, directory, settings.deadlines),
             moves.router(store, directory, journal, settings.deadlines),
+            cases.router(store, directory, settings.deadlines),
             agencies.router(directory),
         ],
     )

@@ -11,6 +11,7 @@ from shared.projection import Document, DocumentStore, Projection
 from shared.storage import Database, MongoDocuments, connect
 from tests.support.events import STRAIGHT, Chain
 from tests.support.memory import MemoryDocuments
+from tests.support.running import until
 
 
 @pytest.fixture
@@ -58,6 +59,18 @@ async def test_one_that_moved_on_does_not_hinder_the_others(store: DocumentStore
     assert set(await store.load(["a", "b", "c"])) == {"a", "b", "c"}
 
 
+async def test_what_is_written_is_kept_for_good_after_a_moment_or_at_once(store: DocumentStore) -> None:
+    assert await store.save([(document("a", 1, history=[{"id": "a:1"}]), 0)], durably=True)
+    assert await store.kept(["a", "nowhere"]) == {"a": {"a:1"}}
+    assert await store.save([(document("a", 2, history=[{"id": "a:1"}, {"id": "a:2"}]), 1)])
+
+    async def both() -> bool:
+        return await store.kept(["a"]) == {"a": {"a:1", "a:2"}}
+
+    await until(both)
+    assert not await store.save([(document("a", 2, history=[]), 1)], durably=True), "another writer was first"
+
+
 async def test_of_twenty_writers_of_one_revision_one_wins(store: DocumentStore) -> None:
     for revision in range(3):
         saved = await asyncio.gather(
@@ -81,3 +94,12 @@ async def test_twenty_workers_folding_the_same_complaints_lose_nothing(store: Do
     for chain in chains:
         assert stored[chain.complaint_id]["seen"] == [event.id for event in chain.events]
         assert stored[chain.complaint_id]["revision"] == len(chain.events)
+
+
+async def test_mongodb_waits_for_the_disk_where_nothing_else_remembers(database: Database) -> None:
+    """What a desk projects of its own entries need not wait: the journal remembers them."""
+    store = MongoDocuments(database["documents"])
+    durable, following = store._durable.write_concern.document, store._collection.write_concern.document
+    assert (durable["w"], durable["j"]) == ("majority", True)
+    assert (following["w"], following["j"]) == (1, False)
+    assert store._committed.read_concern.level == "majority"

@@ -1,4 +1,5 @@
-"""The notify service on real MongoDB: once by the key, the highest version, one holder of each delivery."""
+"""The notify service's stores, in memory and on MongoDB: once by the key, the highest version, one holder of each
+delivery."""
 
 import asyncio
 import random
@@ -18,6 +19,7 @@ from shared.calendar import Deadlines
 from shared.events import CitizenContact, new_id, now
 from shared.storage import Database, connect
 from tests.support.events import STRAIGHT, Chain
+from tests.support.memory_notify import MemoryCitizens, MemoryDeliveries, MemoryInbox
 
 LEASE = timedelta(seconds=30)
 
@@ -29,18 +31,43 @@ async def database(servers: Servers, namespace: str) -> AsyncIterator[Database]:
     client.close()
 
 
+Inboxes = InboxStore | MemoryInbox
+Deliveries = DeliveryStore | MemoryDeliveries
+Citizens = CitizenStore | MemoryCitizens
+
+
 @pytest.fixture
-async def inbox(database: Database) -> InboxStore:
+async def stored_inbox(database: Database) -> InboxStore:
     store = InboxStore(database)
     await store.ensure_indexes()
     return store
 
 
 @pytest.fixture
-async def deliveries(database: Database) -> DeliveryStore:
+async def stored_deliveries(database: Database) -> DeliveryStore:
     store = DeliveryStore(database)
     await store.ensure_indexes()
     return store
+
+
+@pytest.fixture
+def stored_citizens(database: Database) -> CitizenStore:
+    return CitizenStore(database)
+
+
+@pytest.fixture(params=["memory", "mongodb"])
+def inbox(request: pytest.FixtureRequest) -> Inboxes:
+    return MemoryInbox() if request.param == "memory" else request.getfixturevalue("stored_inbox")
+
+
+@pytest.fixture(params=["memory", "mongodb"])
+def deliveries(request: pytest.FixtureRequest) -> Deliveries:
+    return MemoryDeliveries() if request.param == "memory" else request.getfixturevalue("stored_deliveries")
+
+
+@pytest.fixture(params=["memory", "mongodb"])
+def citizens(request: pytest.FixtureRequest) -> Citizens:
+    return MemoryCitizens() if request.param == "memory" else request.getfixturevalue("stored_citizens")
 
 
 def made(count: int, at: datetime) -> Any:
@@ -48,15 +75,16 @@ def made(count: int, at: datetime) -> Any:
     return project([e for c in chains for e in c.events], at, Deadlines(), timedelta(minutes=1))
 
 
-async def test_twenty_consumers_of_the_same_events_leave_one_entry_each(database: Database, inbox: InboxStore) -> None:
+async def test_twenty_consumers_of_the_same_events_leave_one_entry_each(inbox: Inboxes) -> None:
     events = Chain().through(*STRAIGHT[1:]).events
     entries = project(events, now(), Deadlines(), timedelta(minutes=1)).inbox
     added = await asyncio.gather(*(inbox.add(random.sample(entries, len(entries))) for _ in range(20)))
     assert sorted(e["_id"] for part in added for e in part) == sorted(e["_id"] for e in entries)
-    assert await database["inbox"].count_documents({}) == len(entries)
+    audiences = {entry["audience"] for entry in entries}
+    assert sum([await inbox.count_unread(audience) for audience in audiences]) == len(entries)
 
 
-async def test_an_entry_that_was_read_stays_read_when_its_event_comes_again(inbox: InboxStore) -> None:
+async def test_an_entry_that_was_read_stays_read_when_its_event_comes_again(inbox: Inboxes) -> None:
     (entry,) = made(1, now()).inbox
     await inbox.add([entry])
     first = await inbox.mark_read(entry["_id"], entry["audience"], now())
@@ -67,8 +95,8 @@ async def test_an_entry_that_was_read_stays_read_when_its_event_comes_again(inbo
     assert await inbox.mark_read(entry["_id"], "coordinator", now()) is None
 
 
-async def test_the_highest_version_of_a_contact_stands_whoever_writes_last(database: Database) -> None:
-    store, citizen = CitizenStore(database), new_id()
+async def test_the_highest_version_of_a_contact_stands_whoever_writes_last(citizens: Citizens) -> None:
+    store, citizen = citizens, new_id()
     contacts = [
         CitizenContact(
             id=new_id(),
@@ -89,7 +117,14 @@ async def test_the_highest_version_of_a_contact_stands_whoever_writes_last(datab
     assert (found["version"], found["name"]) == (20, "$name")
 
 
-async def test_twenty_workers_share_deliveries_and_none_gets_another_s(deliveries: DeliveryStore) -> None:
+async def test_a_choice_replaces_the_one_before(citizens: Citizens) -> None:
+    assert await citizens.preferences(["a", "b"]) == {}
+    await citizens.prefer("a", {"reply": True, "started": False}, now())
+    await citizens.prefer("a", {"reply": False}, now())
+    assert await citizens.preferences(["a", "b"]) == {"a": {"reply": False}}
+
+
+async def test_twenty_workers_share_deliveries_and_none_gets_another_s(deliveries: Deliveries) -> None:
     at = now()
     await deliveries.add(made(200, at).deliveries)
 
@@ -105,7 +140,7 @@ async def test_twenty_workers_share_deliveries_and_none_gets_another_s(deliverie
     assert len(taken) == len(set(taken)) == 200
 
 
-async def test_an_unfinished_lease_ends_and_the_next_holder_knows(deliveries: DeliveryStore) -> None:
+async def test_an_unfinished_lease_ends_and_the_next_holder_knows(deliveries: Deliveries) -> None:
     at = now()
     await deliveries.add(made(1, at).deliveries)
     ((stale,), _) = await deliveries.lease(10, at, at + LEASE)
@@ -122,7 +157,7 @@ async def test_an_unfinished_lease_ends_and_the_next_holder_knows(deliveries: De
     assert (await deliveries.load([stale["_id"]]))[0]["state"] == "sent"
 
 
-async def test_reports_are_due_once_done_or_after_a_while(deliveries: DeliveryStore) -> None:
+async def test_reports_are_due_once_done_or_after_a_while(deliveries: Deliveries) -> None:
     at = now()
     chain = Chain(at=at).through(*STRAIGHT[1:-1])
     made_now = project(chain.events, at, Deadlines(), timedelta(minutes=1)).deliveries
@@ -140,10 +175,10 @@ async def test_reports_are_due_once_done_or_after_a_while(deliveries: DeliverySt
 
 
 async def test_no_query_reads_a_whole_collection(
-    database: Database, inbox: InboxStore, deliveries: DeliveryStore
+    database: Database, stored_inbox: InboxStore, stored_deliveries: DeliveryStore
 ) -> None:
     """By the profiler: what each method asks, and how many documents were looked at for it."""
-    at = now()
+    inbox, deliveries, at = stored_inbox, stored_deliveries, now()
     documents = made(300, at)
     await inbox.add(documents.inbox)
     await deliveries.add(documents.deliveries)
@@ -176,7 +211,8 @@ async def test_no_query_reads_a_whole_collection(
         assert "COLLSCAN" not in query.get("planSummary", ""), query
 
 
-async def test_pages_of_deliveries_join(deliveries: DeliveryStore) -> None:
+async def test_pages_of_deliveries_join(stored_deliveries: DeliveryStore) -> None:
+    deliveries = stored_deliveries
     for minute in range(7):
         await deliveries.add(made(3, now() + timedelta(minutes=minute)).deliveries)
     seen: list[dict[str, Any]] = []

@@ -1,11 +1,10 @@
-"""Events as Kafka records on a real broker: the contract that agency systems read."""
+"""Events as Kafka records: the contract that agency systems read, on a real broker and on the one in memory."""
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from deploy.local.servers import Servers
 from shared import topics
@@ -13,6 +12,7 @@ from shared.events import CHAIN_TOPICS, Event, from_record, headers_of
 from shared.publisher import MAX_RECORD_BYTES, Publisher
 from shared.settings import ServiceSettings
 from shared.topics import dead_letters
+from tests.contract.brokers import KafkaSite, MemorySite, Site
 from tests.support.events import STRAIGHT, Chain
 
 
@@ -23,30 +23,26 @@ async def settings(servers: Servers, namespace: str) -> ServiceSettings:
     return made
 
 
+@pytest.fixture(params=["memory", "kafka"])
+def site(request: pytest.FixtureRequest) -> Site:
+    if request.param == "memory":
+        return MemorySite(ServiceSettings(namespace="memory"))
+    return KafkaSite(request.getfixturevalue("settings"))
+
+
 @pytest.fixture
-async def publisher(settings: ServiceSettings) -> AsyncIterator[Publisher]:
-    made = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "routing", wait_seconds=3)
+async def publisher(site: Site) -> AsyncIterator[Publisher]:
+    made = site.publisher("routing", wait_seconds=3)
     yield made
     await made.stop()
 
 
-async def read(settings: ServiceSettings, expected: int, *names: str) -> list[ConsumerRecord]:
-    """The first ``expected`` records of topics (full names), as an independent subscriber gets them."""
-    consumer = AIOKafkaConsumer(*names, bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        async with asyncio.timeout(20):
-            return [await consumer.getone() for _ in range(expected)]
-    finally:
-        await consumer.stop()
-
-
-async def test_a_record_is_a_cloudevent_in_binary_mode(settings: ServiceSettings, publisher: Publisher) -> None:
+async def test_a_record_is_a_cloudevent_in_binary_mode(site: Site, publisher: Publisher) -> None:
     """CloudEvents Kafka binding, section 3.2; the value is plain JSON and the key is the complaint's id."""
     chain = Chain().through(*STRAIGHT[1:3])
     event = chain.last
     assert await publisher.publish([event]) == [event.id]
-    (record,) = await read(settings, 1, f"{settings.namespace}.complaint.assigned")
+    (record,) = await site.read(1, f"{site.settings.namespace}.complaint.assigned")
     assert record.key == chain.complaint_id.encode()
     assert dict(record.headers) == {
         "ce_specversion": b"1.0",
@@ -64,13 +60,13 @@ async def test_a_record_is_a_cloudevent_in_binary_mode(settings: ServiceSettings
 
 
 async def test_each_transition_goes_to_its_own_topic_and_each_complaint_to_one_partition(
-    settings: ServiceSettings, publisher: Publisher
+    site: Site, publisher: Publisher
 ) -> None:
     chains = [Chain().through(*STRAIGHT[1:]) for _ in range(12)]
     events = [event for chain in chains for event in chain.events]
     assert await publisher.publish(events) == [event.id for event in events]
-    records = await read(settings, len(events), *(settings.topic_prefix + topic for topic in CHAIN_TOPICS))
-    found = {(r.topic.removeprefix(settings.topic_prefix), dict(r.headers)["ce_id"].decode()) for r in records}
+    records = await site.read(len(events), *(site.settings.topic_prefix + topic for topic in CHAIN_TOPICS))
+    found = {(r.topic.removeprefix(site.settings.topic_prefix), dict(r.headers)["ce_id"].decode()) for r in records}
     assert found == {(event.topic, event.id) for event in events}
     partitions: dict[bytes, set[int]] = {}
     for record in records:
@@ -86,20 +82,20 @@ def test_the_trace_context_travels_with_the_record() -> None:
     assert "traceparent" not in dict(headers_of(event, "intake"))
 
 
-async def test_a_record_that_is_too_large_fails_alone(settings: ServiceSettings, publisher: Publisher) -> None:
-    topic = dead_letters(settings.group("opd"))
+async def test_a_record_that_is_too_large_fails_alone(site: Site, publisher: Publisher) -> None:
+    topic = dead_letters(site.settings.group("opd"))
     small = (topic, b"k", b"small", ())
     for size in (MAX_RECORD_BYTES + 1, 2**20):
         outcome = await publisher.send([small, (topic, b"k", b"x" * size, ()), small])
         assert outcome == [True, size == 2**20, True]
-    assert len(await read(settings, 5, topic)) == 5
+    assert len(await site.read(5, topic)) == 5
 
 
 async def test_a_topic_that_is_not_there_is_told_in_time_and_the_next_send_works(
-    settings: ServiceSettings, publisher: Publisher
+    site: Site, publisher: Publisher
 ) -> None:
     """Brokers do not create topics by themselves."""
-    absent = (f"{settings.namespace}.no-such-topic", b"k", b"v", ())
+    absent = (f"{site.settings.namespace}.no-such-topic", b"k", b"v", ())
     async with asyncio.timeout(10):
         assert await publisher.send([absent]) == [False]
     event: Event = Chain().last
@@ -124,9 +120,11 @@ async def test_stop_closes_every_connection(settings: ServiceSettings) -> None:
     assert asyncio.all_tasks() - before == set()
 
 
-async def test_an_acknowledgement_is_that_of_all_replicas_in_sync(publisher: Publisher) -> None:
+async def test_an_acknowledgement_is_that_of_all_replicas_in_sync(settings: ServiceSettings) -> None:
     """aiokafka's own default is the leader's alone."""
+    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "routing", wait_seconds=3)
     await publisher.publish([Chain().last])
     producer = publisher._producer
     assert producer is not None
     assert producer._sender._acks == -1, "Kafka's number for all"
+    await publisher.stop()

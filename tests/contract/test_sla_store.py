@@ -1,4 +1,5 @@
-"""The clocks' collection on real MongoDB: what each query finds, and that none reads more than it must."""
+"""The clocks' collection on real MongoDB: what each query finds, and that none reads more than it must. What the ticker
+and the consumer ask runs over the clocks in memory as well."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -15,10 +16,11 @@ from shared.projection import history
 from shared.sop import Clock, Transition
 from shared.storage import Database, connect
 from tests.support.events import BEGAN_AT, PERKIM, PUPR, Chain
+from tests.support.memory_clocks import MemoryClocks
 
 RULES = Rules(Deadlines(), grace=timedelta(seconds=2), patience=timedelta(minutes=1))
 T = Transition
-DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -35,7 +37,12 @@ async def clocks(database: Database) -> ClockStore:
     return store
 
 
-async def held(clocks: ClockStore, *chains: Chain) -> None:
+@pytest.fixture(params=["memory", "mongodb"])
+def ticking(request: pytest.FixtureRequest) -> ClockStore | MemoryClocks:
+    return MemoryClocks(RULES) if request.param == "memory" else request.getfixturevalue("clocks")
+
+
+async def held(clocks: ClockStore | MemoryClocks, *chains: Chain) -> None:
     await clocks.projection.apply([event for chain in chains for event in chain.events])
 
 
@@ -81,15 +88,37 @@ async def test_filters_by_agency_and_district(clocks: ClockStore) -> None:
     assert (await clocks.due([Clock.FOLLOW_UP], before=at, district="Pontianak Barat"))[0] == []
 
 
-async def test_an_alarm_is_found_until_it_is_folded_in_and_not_again(clocks: ClockStore) -> None:
+async def test_an_alarm_is_found_until_it_is_folded_in_and_not_again(ticking: ClockStore | MemoryClocks) -> None:
     chain = Chain().received()
-    await held(clocks, chain)
+    await held(ticking, chain)
     at = BEGAN_AT + 4 * DAY
-    (document,) = await clocks.alarming(at, 10)
+    (document,) = await ticking.alarming(at, 10)
     issued = desk.due(history(document), RULES, at)
     assert [event.id for event in issued] == [f"{chain.complaint_id}:1:forward:breached"]
-    await clocks.projection.apply(issued)
-    assert await clocks.alarming(at, 10) == []
+    await ticking.projection.apply(issued)
+    assert await ticking.alarming(at, 10) == []
+
+
+async def test_alarms_come_longest_waiting_first_and_not_before_their_time(ticking: ClockStore | MemoryClocks) -> None:
+    late, later, not_yet = (Chain(at=BEGAN_AT + hours * HOUR) for hours in (0, 1, 9))
+    await held(ticking, not_yet, later, late)
+    at = BEGAN_AT + 2 * HOUR
+    found = await ticking.alarming(at, 10)
+    assert [document["_id"] for document in found] == [late.complaint_id, later.complaint_id]
+    assert [document["_id"] for document in await ticking.alarming(at, 1)] == [late.complaint_id]
+    (first,) = await ticking.alarming(min(document["next_alarm_at"] for document in found), 10)
+    assert first["_id"] == late.complaint_id, "at its very moment"
+
+
+async def test_clocks_are_found_without_their_events(ticking: ClockStore | MemoryClocks) -> None:
+    chain, other = Chain().received(), Chain()
+    await held(ticking, chain, other)
+    found = {document["_id"]: document for document in await ticking.find_all([chain.complaint_id, "none"])}
+    assert found.keys() == {chain.complaint_id}
+    assert found[chain.complaint_id] == await ticking.find(chain.complaint_id)
+    assert "history" not in found[chain.complaint_id]
+    assert [clock["clock"] for clock in found[chain.complaint_id]["clocks"]] == ["receipt", "forward"]
+    assert await ticking.find("none") is None
 
 
 async def test_counts_what_runs_by_step_agency_and_state(clocks: ClockStore) -> None:

@@ -79,7 +79,7 @@ class Hop:
     def _under_load(
         self, bench: Installation, effort: Effort, people: People, reports: Reports, result: Measured
     ) -> list[list[float]]:
-        seconds, in_flight = effort.pick(5, 20), int(effort.pick(40, 400))
+        seconds, in_flight = effort.pick(5, 20), int(effort.pick(40, 600))
         until_level(bench, within=120)
         most = bench.run(
             sop.play(bench, people, in_flight=in_flight, warm_up=effort.pick(2, 5), seconds=seconds, drain=60)

@@ -99,12 +99,12 @@ class Watch:
         waiting = {}
         for service in self._services:
             journal = self._mongo[self._settings.database(service)]["journal"]
-            waiting[f"{service} unpublished"] = journal.count_documents({"published": False})
+            waiting[f"{service} unpublished"] = journal.count_documents({"published": False}, hint="unpublished")
         if "notify" in self._services:
             deliveries = self._mongo[self._settings.database("notify")]["deliveries"]
-            waiting["deliveries"] = deliveries.count_documents({"open": True})
+            waiting["deliveries"] = deliveries.count_documents({"open": True}, hint="due")
             due = [{"open": False}, {"report_at": {"$lte": now()}}]
-            waiting["reports"] = deliveries.count_documents({"reported": False, "$or": due})
+            waiting["reports"] = deliveries.count_documents({"reported": False, "$or": due}, hint="unreported")
         if "sla" in self._services:
             clocks = self._mongo[self._settings.database("sla")]["clocks"]
             waiting["alarms"] = clocks.count_documents({"next_alarm_at": {"$lte": now()}})

@@ -19,8 +19,9 @@ from tests.load.reports import Reports
 from tests.load.wire import Pool, pool, request
 
 HAND_OVER_SECONDS = 0.25
-"""What a person at the next desk takes to notice a case. Whoever comes too early is refused and looks again."""
-LOOK_AGAIN_SECONDS = 0.1
+"""What people at the next desk take to notice a case, at first. Whoever comes too early is refused and looks again
+after as long, and the next ones take a little more time; whoever does not, a little less."""
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 10.0
 GIVE_UP_SECONDS = 60.0
 _REFUSED_FOR_NOW = (404, 409, 429, 503)
 
@@ -87,6 +88,8 @@ class Play:
         self._journey = journey
         self._answers: dict[str, asyncio.Future[None]] = {}
         self._requests = [_requests(people, agency) for agency in people.agencies]
+        self._pauses = dict.fromkeys(_MOVES, HAND_OVER_SECONDS)
+        self._lengthened = dict.fromkeys(_MOVES, 0.0)
         self._filed = 0
         self.stopping = False
 
@@ -101,7 +104,7 @@ class Play:
         answered = self._answers[complaint] = asyncio.get_running_loop().create_future()
         for move, (service, _, _) in _MOVES.items():
             if move not in ("assign", "complete"):
-                await asyncio.sleep(HAND_OVER_SECONDS)
+                await asyncio.sleep(self._pauses[move])
             sent = produce[move](complaint)
             await self._until_accepted(move, service, lambda sent=sent: sent)  # type: ignore[misc]
         async with asyncio.timeout(GIVE_UP_SECONDS):
@@ -114,15 +117,26 @@ class Play:
             status, body = await self._pools[service].send(produce())
             self._journey.last_request = done_at = time.monotonic()
             if status == 201:
+                if move in _MOVES:
+                    self._pauses[move] = max(SHORTEST_SECONDS, self._pauses[move] * 0.995)
                 self._journey.latencies.setdefault(move, []).append(done_at - sent_at)
                 return body
             self._journey.refusals[f"{move} {status}"] += 1
             if status not in _REFUSED_FOR_NOW or done_at > deadline:
                 raise GivenUp(f"{move}: {status} {body[:300]!r}")
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            self._lengthen(move)
+            await asyncio.sleep(HAND_OVER_SECONDS)
 
-    async def again_and_again(self) -> None:
-        """One complaint after the other until it is to stop."""
+    def _lengthen(self, move: str) -> None:
+        """Once for all who came too early at the same time."""
+        moment = time.monotonic()
+        if moment - self._lengthened.get(move, moment) > HAND_OVER_SECONDS:
+            self._lengthened[move] = moment
+            self._pauses[move] = min(LONGEST_SECONDS, self._pauses[move] * 1.15)
+
+    async def again_and_again(self, after: float) -> None:
+        """One complaint after the other until it is to stop, beginning so many seconds from now."""
+        await asyncio.sleep(after)
         while not self.stopping:
             await self.one_if_it_can()
 
@@ -185,7 +199,10 @@ async def play(
         scene = Play(bench, people, {"intake": intake, "routing": routing, "opd": opd}, journey)
         listening = asyncio.create_task(scene.listen(consumer))
         with undisturbed():
-            players = [asyncio.create_task(scene.again_and_again()) for _ in range(in_flight)]
+            # spread, so that they do not come to each desk all at once
+            players = [
+                asyncio.create_task(scene.again_and_again(warm_up * n / (2 * in_flight))) for n in range(in_flight)
+            ]
             started = time.monotonic()
             journey.began, journey.ended = started + warm_up, started + warm_up + seconds
             next_look = 0.0
@@ -271,18 +288,21 @@ def proofs(bench: Installation, journeys: Sequence[Journey]) -> dict[str, bool]:
     answered = {complaint for journey in journeys for complaint in journey.answered_at}
     with bench.mongo() as client:
 
-        def those(service: str, collection: str, field_name: str, query: dict[str, Any]) -> Counter[str]:
+        def those(service: str, collection: str, query: dict[str, Any], of: str = "_id") -> Counter[str]:
             found: Counter[str] = Counter()
-            for start in range(0, len(filed), 5000):
-                some = {field_name: {"$in": filed[start : start + 5000]}}
-                documents = client[bench.services.database(service)][collection].find(some | query, {field_name: 1})
-                found.update(document[field_name] for document in documents)
+            for start in range(0, len(filed), 1000):
+                some = filed[start : start + 1000]
+                ids = some if of == "_id" else [f"{complaint}:{seq}" for complaint in some for seq in range(1, 8)]
+                documents = client[bench.services.database(service)][collection].find(
+                    {of: {"$in": ids}} | query, {of: 1}
+                )
+                found.update(document[of].partition(":")[0] for document in documents)
             return found
 
-        at_intake = those("intake", "complaints", "_id", {"status": "answered"})
-        at_sla = those("sla", "clocks", "_id", {"status": "answered"})
-        unmet = those("sla", "clocks", "_id", {"due.receipt": {"$exists": True}})
-        notices = those("notify", "inbox", "complaint_id", {"audience": {"$regex": "^citizen:"}})
+        at_intake = those("intake", "complaints", {"status": "answered"})
+        at_sla = those("sla", "clocks", {"status": "answered"})
+        unmet = those("sla", "clocks", {"due.receipt": {"$exists": True}})
+        notices = those("notify", "inbox", {"audience": {"$regex": "^citizen:"}}, of="about")
     return {
         "complaints were filed": bool(filed),
         "each was answered on the topic": answered.issuperset(filed),

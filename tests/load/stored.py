@@ -33,7 +33,7 @@ class Stored:
         few, many = int(effort.pick(500, 10_000)), int(effort.pick(2_000, 1_000_000))
         pairs = int(effort.pick(1, 3))
         of: dict[int, list[sop.Journey]] = {few: [], many: []}
-        result = Measured([], facts={"in_flight": int(effort.pick(40, 400)), "few": few, "many": many})
+        result = Measured([], facts={"in_flight": int(effort.pick(40, 600)), "few": few, "many": many})
         folders = {count: seeded_folder(SEEDS / str(count), count, say=effort.say) for count in of}
         for number in range(1, pairs + 1):
             for count, journeys in of.items():

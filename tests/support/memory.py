@@ -21,15 +21,15 @@ async def _nothing() -> None:
 
 def copied(value: Any) -> Any:
     """A document of its own: dictionaries, lists and tuples anew, the plain values in them as they are."""
-    match value:
-        case dict():
-            return {name: copied(part) for name, part in value.items()}
-        case list():
-            return [copied(part) for part in value]
-        case tuple():
-            return tuple([copied(part) for part in value])
-        case _:
-            return value
+    kind = type(value)
+    if kind is dict:
+        return {name: copied(part) if type(part) in _NESTED else part for name, part in value.items()}
+    if kind is list or kind is tuple:
+        return kind([copied(part) if type(part) in _NESTED else part for part in value])
+    return value
+
+
+_NESTED = frozenset({dict, list, tuple})
 
 
 class MemoryJournal:
@@ -64,6 +64,14 @@ class MemoryJournal:
         self.recorded_at[entry.event.id] = now()
         return None
 
+    def all_entries(self) -> list[Entry]:
+        """All that it holds, in the order in which it came."""
+        return list(self.entries.values())
+
+    def all_events(self) -> list[Event]:
+        """The events of all entries."""
+        return [entry.event for entry in self.all_entries()]
+
     async def find_key(self, key: str) -> tuple[str, Event] | None:
         await _nothing()
         found = self._by_key.get(key)
@@ -94,7 +102,12 @@ class MemoryDocuments:
         await _nothing()
         return {i: copied(self.documents[i]) for i in ids if i in self.documents}
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
+        await _nothing()
+        found = {i: self.documents[i] for i in ids if i in self.documents}
+        return {i: {entry["id"] for entry in document["history"]} for i, document in found.items()}
+
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
         await self.before_save()
         written = 0
         for document, revision in documents:

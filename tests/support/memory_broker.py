@@ -42,7 +42,7 @@ class MemoryBroker:
     def append(self, record: Record) -> bool:
         """Add a record at the end of the partition that its key decides; False if there is no such topic or it is too
         large."""
-        topic, key, value, headers = record
+        topic, key, value, _ = record
         partitions = self.partitions.get(topic)
         if partitions is None or len(key or b"") + len(value or b"") > MAX_RECORD_BYTES:
             return False
@@ -64,7 +64,7 @@ class MemoryBroker:
         await asyncio.sleep(0)
         member = Member(self, group, topics)
         self._members.setdefault(group, []).append(member)
-        self._share_out(group)
+        self.rebalance(group)
         return member
 
     def leave(self, member: "Member") -> None:
@@ -73,10 +73,11 @@ class MemoryBroker:
         if member in members:
             members.remove(member)
             member.assigned = []
-            self._share_out(member.group)
+            self.rebalance(member.group)
 
-    def _share_out(self, group: str) -> None:
-        members = self._members[group]
+    def rebalance(self, group: str) -> None:
+        """Share out a group's partitions anew; each member goes back to what is committed."""
+        members = self._members.get(group, [])
         for index, member in enumerate(members):
             every = [p for p in self.logs if p.topic in member.topics]
             member.assigned = [p for number, p in enumerate(every) if number % len(members) == index]
@@ -233,6 +234,11 @@ class MemoryAdmin:
         await asyncio.sleep(0)
         committed = self._broker.committed.items()
         return {partition: OffsetAndMetadata(offset, "") for (name, partition), offset in committed if name == group}
+
+    async def stop(self) -> None:
+        """There is nothing to close."""
+
+    close = stop
 
 
 def _stored(partition: TopicPartition, offset: int, record: Record) -> ConsumerRecord:

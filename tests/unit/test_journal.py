@@ -280,6 +280,25 @@ async def test_a_projection_that_fails_is_repeated_and_only_then_published(times
     desk.complete(chain)
 
 
+async def test_an_entry_whose_projection_a_crash_of_the_database_took_back_is_projected_again() -> None:
+    """The database dies after it has acknowledged the projection, and the service lives on and publishes."""
+    desk, chain = Desk(), Chain()
+
+    async def crash() -> None:
+        desk.documents.documents.clear()
+        desk.publisher.before_publish = _at_once
+
+    desk.publisher.before_publish = crash
+    async with desk.running() as journal:
+        await journal.append(chain.last)
+        await desk.settled()
+    desk.complete(chain)
+
+
+async def _at_once() -> None:
+    """Nothing in the way."""
+
+
 @pytest.mark.parametrize("times", [1, 3])
 async def test_publishing_that_fails_is_repeated(times: int) -> None:
     desk, chain = Desk(), Chain()

@@ -2,17 +2,18 @@
 writes them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.case import Case
 from shared.events import CHAIN_TOPICS, ChainEvent, CitizenContact, ComplaintEvent, ProgressNoted, new_id, now
-from shared.projection import Document, Projection, chain_order, fold, history
+from shared.projection import Document, Projection, Unconfirmed, chain_order, fold, history
 from shared.sop import Transition
 from tests.support.chains import chains, deliveries, split
 from tests.support.events import Chain
@@ -131,3 +132,20 @@ async def test_what_the_caller_has_just_read_is_not_read_again() -> None:
     assert store.loads == 1, "it had moved on: read again, and nothing is lost"
     assert store.documents[chain.complaint_id] == whole(chain.events)
     assert all(isinstance(event, ChainEvent) for event in chain.events)
+
+
+class Doubtful(MemoryDocuments):
+    """Documents that a crash of the database may still take back."""
+
+    async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
+        return {}
+
+
+async def test_events_that_are_there_but_not_for_good_are_not_done() -> None:
+    """A consumer that commits its offset on them would lose them with the document."""
+    chain, store = Chain().then(Transition.FORWARDED), Doubtful()
+    projection = Projection(store, derive, TAKES)
+    await projection.apply(chain.events)
+    with pytest.raises(Unconfirmed):
+        await projection.apply(chain.events)
+    await projection.apply(chain.events, {})

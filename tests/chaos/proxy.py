@@ -1,0 +1,138 @@
+"""A TCP proxy between the services and a server, which cuts, delays, or swallows the reply to what the server has
+done."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from deploy.local.ports import LOOPBACK
+
+Recognise = Callable[[bytes], bool]
+"""Whether what a client has sent is a request of a kind; it is given what came in one read."""
+
+_READ_BYTES = 2**16
+
+
+def mongo_insert(sent: bytes) -> bool:
+    """An insert into a journal (OP_MSG, whose first element names the command)."""
+    return b"\x02insert\x00\x08\x00\x00\x00journal\x00" in sent
+
+
+def mongo_write(sent: bytes) -> bool:
+    """Any insert or update."""
+    return b"\x02insert\x00" in sent or b"\x02update\x00" in sent
+
+
+def kafka_produce(sent: bytes) -> bool:
+    """A Produce request: API key 0 after the four bytes of the length."""
+    return len(sent) > 8 and sent[4:6] == b"\x00\x00"
+
+
+def kafka_commit(sent: bytes) -> bool:
+    """An OffsetCommit request: API key 8."""
+    return len(sent) > 8 and sent[4:6] == b"\x00\x08"
+
+
+class Proxy:
+    """Listens on ``port`` of loopback and passes everything on to ``target``, until it is told otherwise."""
+
+    def __init__(self, port: int, target: int) -> None:
+        self.port, self.target = port, target
+        self.dropped = 0
+        """Replies swallowed so far."""
+        self._server: asyncio.Server | None = None
+        self._links: set[asyncio.StreamWriter] = set()
+        self._open = True
+        self._delay = 0.0
+        self._swallow: Recognise | None = None
+        self._swallow_left = 0
+
+    async def start(self) -> None:
+        """Take connections."""
+        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
+
+    async def stop(self) -> None:
+        """Close everything."""
+        if self._server:
+            self._server.close()
+        self._close_links()
+
+    def cut(self) -> None:
+        """Break all connections and refuse new ones."""
+        self._open = False
+        self._close_links()
+
+    def delay(self, seconds: float) -> None:
+        """Hold back everything, both ways, so long."""
+        self._delay = seconds
+
+    def drop_replies(self, to: Recognise, count: int) -> None:
+        """Pass the next ``count`` requests of a kind on, swallow what the server answers, and break the connection."""
+        self._swallow, self._swallow_left = to, count
+
+    def clear(self) -> None:
+        """Behave."""
+        self._open, self._delay, self._swallow = True, 0.0, None
+
+    def _close_links(self) -> None:
+        for writer in list(self._links):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._open:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        marked = asyncio.Event()
+        ends = (writer, far_writer)
+        self._links.update(ends)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._requests(reader, far_writer, marked, ends))
+                both.create_task(self._replies(far_reader, writer, marked, ends))
+        finally:
+            self._links.difference_update(ends)
+            for end in ends:
+                end.transport.abort()
+
+    async def _requests(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        marked: asyncio.Event,
+        ends: tuple[asyncio.StreamWriter, ...],
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_READ_BYTES):
+                if self._swallow and self._swallow_left > 0 and self._swallow(data):
+                    self._swallow_left -= 1
+                    marked.set()
+                await self._pass(data, writer)
+        for end in ends:
+            end.transport.abort()
+
+    async def _replies(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        marked: asyncio.Event,
+        ends: tuple[asyncio.StreamWriter, ...],
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_READ_BYTES):
+                if marked.is_set():
+                    self.dropped += 1
+                    break
+                await self._pass(data, writer)
+        for end in ends:
+            end.transport.abort()
+
+    async def _pass(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if self._delay:
+            await asyncio.sleep(self._delay)
+        writer.write(data)
+        await writer.drain()

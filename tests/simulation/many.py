@@ -1,0 +1,78 @@
+"""Many seeds on all the machine's cores."""
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+from tests.simulation.controls import CONTROLS
+from tests.simulation.run import prepare, simulate
+
+_CHUNK = 100
+
+
+@dataclass
+class Findings:
+    """What a number of seeds have shown. ``violations`` by seed."""
+
+    seeds: int = 0
+    violations: dict[int, list[str]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Findings") -> None:
+        """Take in those of other seeds."""
+        self.seeds += other.seeds
+        self.violations |= other.violations
+        self.counts += other.counts
+
+    def failing(self) -> str:
+        """For people: which seeds failed and how each is seen again."""
+        lines = [f"{len(self.violations)} of {self.seeds} seeds violate a property"]
+        for seed, found in sorted(self.violations.items())[:5]:
+            lines += [f"seed {seed}: {found[0]}" + (f" (and {len(found) - 1} more)" if found[1:] else "")]
+            lines += [f"    .venv/bin/python -m tests.simulation --seed {seed}"]
+        return "\n".join(lines)
+
+
+def explore(seeds: range, control: str | None = None, *, until: str | None = None) -> Findings:
+    """Run seeds one after the other; ``until``: no further than to the first violation of that property."""
+    found = Findings()
+    plan = CONTROLS[control][0] if control else None
+    for seed in seeds:
+        outcome = simulate(seed, plan)
+        found.seeds += 1
+        found.counts += outcome.counts
+        if outcome.verdict.violations:
+            found.violations[seed] = outcome.verdict.violations
+            if until and any(v.startswith(until) for v in outcome.verdict.violations):
+                break
+    return found
+
+
+def explore_all(seeds: range) -> Findings:
+    """Run seeds in as many operating-system processes as there are cores."""
+    chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
+    total = Findings()
+    for part in spread(explore, chunks):
+        total.add(part)
+    return total
+
+
+def explore_controls(names: Iterable[str], most: int) -> dict[str, Findings]:
+    """Run each control until the checker sees what it must, or for ``most`` seeds."""
+    wanted = list(names)
+    return dict(zip(wanted, spread(_control, [(name, most) for name in wanted]), strict=True))
+
+
+def _control(given: tuple[str, int]) -> Findings:
+    name, most = given
+    return explore(range(most), name, until=CONTROLS[name][1])
+
+
+def spread(work: object, parts: list[object] | list[range] | list[tuple[str, int]]) -> Iterator[Findings]:
+    """The results of ``work`` for each part, in order, from fresh processes."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=prepare) as pool:
+        yield from pool.map(work, parts)  # type: ignore[arg-type] # each is called with parts of its own
