@@ -18,8 +18,10 @@ from starlette.exceptions import HTTPException
 from shared import telemetry
 from shared.auth import InvalidToken, Principal, Verifier
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
+from shared.queries import BadCursor
 from shared.sop import Refusal, Role
-from shared.storage import TRANSIENT, BadCursor
+from shared.storage import TRANSIENT
+from shared.words import number_prefix, words_of
 
 
 class FieldFault(BaseModel):
@@ -86,6 +88,19 @@ def busy() -> Problem:
 def invalid(field: str, detail: str, message: str = "Periksa kembali isian Anda.") -> Problem:
     """422 for one field that is well-formed but cannot be right."""
     return Problem(422, "invalid-request", detail, message, errors=[FieldFault(field=field, detail=detail)])
+
+
+def findable(text: str, sort: str | None, by: str) -> str:
+    """What somebody wrote into a search field, if it can be looked for in the order that is asked for: what words find
+    comes by the field ``by``, in either direction, and what the beginning of a number finds by number. Raises 422."""
+    if number_prefix(text):
+        if sort is not None:
+            raise invalid("query.sort", "What is found by number comes by number: leave `sort` out.")
+    elif not words_of(text):
+        raise invalid("query.q", "It needs a word of at least two letters or digits, or how a number begins (LP-…).")
+    elif sort not in (None, by, f"-{by}"):
+        raise invalid("query.sort", f"With words in `q` it can be `{by}` or `-{by}`; narrow down by the other filters.")
+    return text
 
 
 REFUSALS: dict[Refusal, tuple[int, str, str]] = {

@@ -7,15 +7,10 @@ it in its document, and the relay projects the others again.
 """
 
 import asyncio
-import base64
-import binascii
-import json
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import bson
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
@@ -40,7 +35,6 @@ __all__ = [
     "ASCENDING",
     "DESCENDING",
     "TRANSIENT",
-    "BadCursor",
     "Database",
     "Documents",
     "DuplicateKeyError",
@@ -50,8 +44,6 @@ __all__ = [
     "by_id",
     "connect",
     "insert_missing",
-    "page",
-    "written",
 ]
 
 Database = AsyncIOMotorDatabase[Document]
@@ -63,7 +55,6 @@ TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteTimeout)
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 _FOLLOWS = WriteConcern(w=1, j=False)
 _DUPLICATE = 11000
-_NUMBER = re.compile(r"LP-[0-9A-Z-]{1,14}")
 _UNENCODABLE = (BSONError, UnicodeError, OverflowError, DocumentTooLarge)
 """What the driver raises, before it sends anything, for a value that a document cannot hold."""
 
@@ -227,60 +218,3 @@ async def insert_missing(collection: Documents, documents: Iterable[Document]) -
         there = {error["index"] for error in details["writeErrors"]}
         return [document for index, document in enumerate(wanted) if index not in there]
     return wanted
-
-
-def written(text: str) -> dict[str, Any]:
-    """The query for what a person writes into a search field: how a ``number`` begins, or else words, all of which are
-    in the fields of the collection's text index."""
-    number = text.strip().upper()
-    if _NUMBER.fullmatch(number):
-        return {"number": {"$regex": f"^{number}"}}
-    return {"$text": {"$search": " ".join(f'"{word}"' for word in re.findall(r"\w+", text))}}
-
-
-class BadCursor(ValueError):
-    """The page cursor was not made by this API."""
-
-
-async def page(
-    collection: Documents, query: Mapping[str, Any], sort: str, limit: int, cursor: str | None = None
-) -> tuple[list[Document], str | None]:
-    """One page of documents sorted by a field and ``_id``, and the cursor of the next page (None at the end).
-
-    ``sort`` is a field's name, with ``-`` before it for descending. Documents that lack the field are left out, so that
-    the cursor is always a pair of values. Raises `BadCursor`.
-    """
-    name, step = (sort[1:], DESCENDING) if sort.startswith("-") else (sort, ASCENDING)
-    beyond = "$lt" if step == DESCENDING else "$gt"
-    conditions: list[Mapping[str, Any]] = [query, {name: {"$ne": None}}]
-    if cursor:
-        value, last_id = _decode(cursor)
-        conditions.append({"$or": [{name: {beyond: value}}, {name: value, "_id": {beyond: last_id}}]})
-    found = (
-        await collection.find({"$and": conditions})
-        .sort([(name, step), ("_id", step)])
-        .limit(limit + 1)
-        .to_list(limit + 1)
-    )
-    more = len(found) > limit
-    return found[:limit], _encode(found[limit - 1], name) if more else None
-
-
-def _encode(document: Document, name: str) -> str:
-    value: Any = document
-    for part in name.split("."):
-        value = value[part]
-    text = {"at": value.isoformat()} if isinstance(value, datetime) else {"value": value}
-    return base64.urlsafe_b64encode(json.dumps({**text, "id": document["_id"]}).encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str) -> tuple[Any, str]:
-    try:
-        data = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        value = datetime.fromisoformat(data["at"]) if "at" in data else data["value"]
-        if not isinstance(data["id"], str) or not isinstance(value, str | int | float | datetime):
-            raise BadCursor
-        bson.encode({"cursor": [value, data["id"]]})
-        return value, data["id"]
-    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError, *_UNENCODABLE):
-        raise BadCursor("the page cursor is not one that this API made") from None

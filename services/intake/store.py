@@ -1,6 +1,6 @@
 """Intake's complaints and the record of who looked up a reporter: collections, indexes, and the queries of the API."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,8 +8,9 @@ from services.intake import projection
 from shared.calendar import Deadlines
 from shared.events import new_id, now
 from shared.projection import Document, Projection
+from shared.queries import Walk, count_by_status, open_index, page, set_indexes
 from shared.sop import Role, Status
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id, page
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id
 
 
 class ComplaintStore:
@@ -23,16 +24,18 @@ class ComplaintStore:
 
     async def ensure_indexes(self) -> None:
         """A citizen's list, the number, what lapses; and in the journal, that no two complaints have one number."""
-        by_reporter = [("reporter_id", ASCENDING)]
-        newest = [("submitted_at", DESCENDING), ("_id", DESCENDING)]
-        await self._complaints.create_indexes(
+        await set_indexes(
+            self._complaints,
             [
-                IndexModel([*by_reporter, *newest]),
-                IndexModel([*by_reporter, ("status", ASCENDING), *newest]),
-                IndexModel([("number", ASCENDING)]),
-                IndexModel([("status", ASCENDING)]),
-                IndexModel([("lapses_at", ASCENDING)], partialFilterExpression={"lapses_at": {"$type": "date"}}),
-            ]
+                IndexModel([("reporter_id", ASCENDING), ("submitted_at", DESCENDING), ("_id", DESCENDING)], name="own"),
+                IndexModel([("number", ASCENDING)], name="number"),
+                open_index(),
+                IndexModel(
+                    [("lapses_at", ASCENDING)],
+                    name="lapses",
+                    partialFilterExpression={"lapses_at": {"$type": "date"}},
+                ),
+            ],
         )
         await self._journal.create_indexes(
             [
@@ -57,19 +60,20 @@ class ComplaintStore:
         self, reporter_id: str, status: Status | None, category: str | None, limit: int, cursor: str | None
     ) -> tuple[list[Document], str | None]:
         """One page of a citizen's complaints, newest first."""
-        exact: Mapping[str, Any] = {"reporter_id": reporter_id, "status": status, "category": category}
-        query = {name: value for name, value in exact.items() if value is not None}
-        return await page(self._complaints, query, "-submitted_at", limit, cursor)
+        exact: Mapping[str, Any] = {"status": status, "category": category}
+        picks = [{name: value} for name, value in exact.items() if value is not None]
+        walk = Walk("own", "submitted_at", {"reporter_id": reporter_id}, descending=True, picks=picks)
+        return await page(self._complaints, walk, limit, cursor)
 
-    async def lapsed(self, at: datetime) -> AsyncIterator[Document]:
-        """Complaints whose time for the citizen ended before a moment, earliest first."""
+    async def lapsed(self, at: datetime, limit: int) -> list[Document]:
+        """Up to ``limit`` complaints whose time for the citizen ended before a moment, earliest first."""
         over = {"lapses_at": {"$lt": at, "$type": "date"}}  # as the partial index says it
-        async for document in self._complaints.find(over).sort("lapses_at", ASCENDING):
-            yield document
+        found = self._complaints.find(over).sort("lapses_at", ASCENDING).hint("lapses").limit(limit)
+        return await found.to_list(limit)
 
     async def count_by_status(self) -> dict[str, int]:
         """How many complaints are in each status, for the metrics."""
-        return {s.value: await self._complaints.count_documents({"status": s}) for s in Status}
+        return await count_by_status(self._complaints, [status.value for status in Status])
 
 
 class AccessStore:
@@ -81,7 +85,7 @@ class AccessStore:
     async def ensure_indexes(self) -> None:
         """A citizen's own list, newest first."""
         await self._accesses.create_indexes(
-            [IndexModel([("citizen_id", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)])]
+            [IndexModel([("citizen_id", ASCENDING), ("at", DESCENDING), ("_id", DESCENDING)], name="own")]
         )
 
     async def record(
@@ -105,4 +109,5 @@ class AccessStore:
         self, citizen_id: str, limit: int, cursor: str | None
     ) -> tuple[Sequence[Document], str | None]:
         """One page of the accesses to a citizen's data, newest first."""
-        return await page(self._accesses, {"citizen_id": citizen_id}, "-at", limit, cursor)
+        walk = Walk("own", "at", {"citizen_id": citizen_id}, descending=True)
+        return await page(self._accesses, walk, limit, cursor)

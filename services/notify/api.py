@@ -144,8 +144,7 @@ def router(inbox: InboxStore, deliveries: DeliveryStore, citizens: CitizenStore,
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> Deliveries:
-        filters = {"complaint_id": complaint_id, "state": state}
-        found, following = await deliveries.find(filters, limit, cursor)
+        found, following = await deliveries.find(complaint_id, state, limit, cursor)
         return Deliveries(items=[_delivery(d) for d in found], next=following)
 
     @api.get("/preferences", summary="Which notices you get by e-mail")

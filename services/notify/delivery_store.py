@@ -4,7 +4,7 @@ Several processes share the work. A delivery is *leased*: a process takes it for
 by then goes to another. ``open`` is true until it is sent, failed or skipped.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,8 @@ from pymongo import UpdateOne
 from services.notify.desk import Finish, Wait
 from shared.events import new_id
 from shared.projection import Document
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing, page
+from shared.queries import Walk, page, set_indexes
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing
 
 DELIVERIES = Counter("lapor_deliveries_total", "Tries to deliver, by what became of them.", ["channel", "outcome"])
 REPORT_GRACE = timedelta(seconds=5)
@@ -30,14 +31,15 @@ class DeliveryStore:
     async def ensure_indexes(self) -> None:
         """What is due, what is to be reported, and the operators' views."""
         newest = [("created_at", DESCENDING), ("_id", DESCENDING)]
-        await self._deliveries.create_indexes(
+        await set_indexes(
+            self._deliveries,
             [
                 IndexModel([("due_at", ASCENDING)], name="due", partialFilterExpression={"open": True}),
                 IndexModel([("report_at", ASCENDING)], name="unreported", partialFilterExpression={"reported": False}),
-                IndexModel(newest),
-                IndexModel([("complaint_id", ASCENDING), *newest]),
-                IndexModel([("state", ASCENDING), *newest]),
-            ]
+                IndexModel(newest, name="newest"),
+                IndexModel([("complaint_id", ASCENDING), *newest], name="complaint"),
+                IndexModel([("state", ASCENDING), *newest], name="state"),
+            ],
         )
 
     async def add(self, deliveries: Sequence[Document]) -> list[Document]:
@@ -95,8 +97,13 @@ class DeliveryStore:
         return await self._deliveries.count_documents({"open": True}, hint="due")
 
     async def find(
-        self, filters: Mapping[str, str | None], limit: int, cursor: str | None
+        self, complaint_id: str | None, state: str | None, limit: int, cursor: str | None
     ) -> tuple[list[Document], str | None]:
-        """One page, newest first, with the given ``complaint_id`` and ``state`` where they are not None."""
-        query = {name: value for name, value in filters.items() if value is not None}
-        return await page(self._deliveries, query, "-created_at", limit, cursor)
+        """One page, newest first, of one complaint and in one state where these are given."""
+        walk = Walk("newest", "created_at", descending=True)
+        if complaint_id is not None:
+            picks = [{"state": state}] if state is not None else []
+            walk = Walk("complaint", "created_at", {"complaint_id": complaint_id}, descending=True, picks=picks)
+        elif state is not None:
+            walk = Walk("state", "created_at", {"state": state}, descending=True)
+        return await page(self._deliveries, walk, limit, cursor)

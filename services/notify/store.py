@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from pymongo import ReturnDocument, UpdateOne
 
 from shared.events import CitizenContact
 from shared.projection import Document
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing, page
+from shared.queries import Walk, page, set_indexes
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing
 
 COUNTED_TO = 1000
 """Unread entries are counted up to here; who has more does not care how many."""
@@ -23,16 +23,17 @@ class InboxStore:
     async def ensure_indexes(self) -> None:
         """An inbox is read newest first, whole or what is unread."""
         order = [("at", DESCENDING), ("_id", DESCENDING)]
-        await self._inbox.create_indexes(
+        await set_indexes(
+            self._inbox,
             [
-                IndexModel([("audience", ASCENDING), *order]),
+                IndexModel([("audience", ASCENDING), *order], name="whole"),
                 IndexModel(
                     [("audience", ASCENDING), ("unread", ASCENDING), *order],
                     name="unread",
                     partialFilterExpression={"unread": True},
                 ),
-                IndexModel([("about", ASCENDING)]),
-            ]
+                IndexModel([("about", ASCENDING)], name="about"),
+            ],
         )
 
     async def add(self, entries: Sequence[Document]) -> list[Document]:
@@ -43,12 +44,16 @@ class InboxStore:
         self, audience: str, *, unread: bool = False, limit: int = 20, cursor: str | None = None
     ) -> tuple[list[Document], str | None]:
         """One page of an inbox, newest first, and the next page's cursor."""
-        query: dict[str, Any] = {"audience": audience, **({"unread": True} if unread else {})}
-        return await page(self._inbox, query, "-at", limit, cursor)
+        index, part = (
+            ("unread", {"audience": audience, "unread": True}) if unread else ("whole", {"audience": audience})
+        )
+        return await page(self._inbox, Walk(index, "at", part, descending=True), limit, cursor)
 
     async def count_unread(self, audience: str) -> int:
         """How many entries are unread, counted up to `COUNTED_TO`."""
-        return await self._inbox.count_documents({"audience": audience, "unread": True}, limit=COUNTED_TO)
+        return await self._inbox.count_documents(
+            {"audience": audience, "unread": True}, limit=COUNTED_TO, hint="unread"
+        )
 
     async def mark_read(self, entry_id: str, audience: str, at: datetime) -> Document | None:
         """The entry, which is read now; None if this audience has none such. The first reading's time stays."""

@@ -13,7 +13,7 @@ from shared.auth import Principal
 from shared.case import Case
 from shared.desk import Moved, actor, carry_out, chronicle, state
 from shared.events import Agency, Assigned, Documented, Event, Photo, ProgressNoted, Report, now
-from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, not_found, refused
+from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, findable, not_found, refused
 from shared.journal import Journal
 from shared.photos import UPLOAD_BYTES, Photos, Size, serve_photo
 from shared.projection import Document, history
@@ -44,7 +44,8 @@ class WorkRow(BaseModel):
 
 
 class WorkPage(BaseModel):
-    """One page of the queue; ``next`` is the cursor of the next, null at the end."""
+    """One page of the queue; ``next`` is the cursor of the next, null at the end. A page may hold fewer rows than asked
+    for, or none, and yet have a next one: where what is wanted is rare, each page looks at a part only."""
 
     items: list[WorkRow]
     next: str | None
@@ -118,7 +119,10 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
         ] = None,
         sort: Annotated[
             Sort | None,
-            Query(description="without it what is due first, or where finished work is asked for, the latest first"),
+            Query(
+                description="without it what is due first, or where finished work is asked for, the latest first; "
+                "what `q` finds comes by `-assigned_at` (or `assigned_at`), or for a number by number"
+            ),
         ] = None,
         limit: Limit = 20,
         cursor: Cursor = None,
@@ -129,7 +133,7 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
             category=category,
             district=district,
             due_before=now() if overdue else None,
-            text=q,
+            text=findable(q, sort, "assigned_at") if q else None,
             sort=sort or ("due_at" if status in _UNDER_WAY and not q else "-assigned_at"),
             limit=limit,
             cursor=cursor,

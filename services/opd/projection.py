@@ -6,6 +6,7 @@ from shared.case import Case
 from shared.events import Assigned, ComplaintEvent, Completed, ProgressNoted
 from shared.projection import Document
 from shared.sop import Transition
+from shared.words import words_of
 
 TAKES = (
     *(t.topic for t in Transition if t not in (Transition.SUBMITTED, Transition.FORWARDED, Transition.RETURNED)),
@@ -33,6 +34,6 @@ def derive(events: Sequence[ComplaintEvent]) -> Document:
         "category": report.category if report else None,
         "district": report.place.district if report else None,
         "title": report.title if report else None,
-        "description": report.description if report else None,
+        "words": words_of(report.title, report.description) if report else [],
         "photos": sorted({photo.id for e in events if isinstance(e, Completed) for photo in e.photos}),
     }

@@ -17,6 +17,7 @@ from shared.events import (
 )
 from shared.projection import Derive, Document
 from shared.sop import DECLINES_BEFORE_COORDINATOR, Role, Status, Transition, clock_of
+from shared.words import words_of
 
 _ALARMS = (SlaWarned, SlaBreached, SlaWithdrawn)
 TAKES = (*CHAIN_TOPICS, ProgressNoted.topic, *(alarm.topic for alarm in _ALARMS))
@@ -34,17 +35,27 @@ CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
 _GRAVEST = (SlaBreached.topic, SlaWarned.topic)
 
 
-def desk_of(case: Case) -> Role | None:
-    """Whose queue a case is in at this service; None while it is elsewhere."""
-    match case.status:
-        case Status.SUBMITTED:
-            return Role.CENTRAL_OPERATOR
-        case Status.FORWARDED if case.declines >= DECLINES_BEFORE_COORDINATOR:
-            return Role.COORDINATOR
-        case Status.FORWARDED | Status.COMPLETED:
-            return Role.REGIONAL_OPERATOR
-        case _:
-            return None
+ESCALATED = "escalated"
+STAGES: dict[str, tuple[Status, Role | None]] = {
+    Status.SUBMITTED.value: (Status.SUBMITTED, Role.CENTRAL_OPERATOR),
+    Status.FORWARDED.value: (Status.FORWARDED, Role.REGIONAL_OPERATOR),
+    ESCALATED: (Status.FORWARDED, Role.COORDINATOR),
+    Status.COMPLETED.value: (Status.COMPLETED, Role.REGIONAL_OPERATOR),
+    **{
+        status.value: (status, None)
+        for status in Status
+        if status not in (Status.SUBMITTED, Status.FORWARDED, Status.COMPLETED)
+    },
+}
+"""Where a case can be at this service: its status, and whose queue it is in, None while it is elsewhere. A forwarded
+case that waits for the coordinator is *escalated*, so that each queue is a few whole stages."""
+
+
+def stage_of(case: Case) -> str | None:
+    """Which of `STAGES` a case is in; None before anything is known of it."""
+    if case.status is Status.FORWARDED and case.declines >= DECLINES_BEFORE_COORDINATOR:
+        return ESCALATED
+    return case.status.value if case.status else None
 
 
 def deriving(deadlines: Deadlines) -> Derive:
@@ -52,7 +63,8 @@ def deriving(deadlines: Deadlines) -> Derive:
 
     ``informed`` says when the coordinator was told of the case, and of what (SOP steps 3 and 5). ``alarm`` is the
     gravest alarm of the clock that runs now that was not taken back. ``due_at`` is when the desk or agency that has the
-    case is due; None while it is the citizen's own time, in which nobody is late."""
+    case is due; None while it is the citizen's own time, in which nobody is late. ``words`` are those of title and
+    description: moves do not change them."""
 
     def derive(events: Sequence[ComplaintEvent]) -> Document:
         case = Case.of(events)
@@ -63,11 +75,11 @@ def deriving(deadlines: Deadlines) -> Derive:
         return {
             "number": case.number,
             "status": case.status,
-            "desk": desk_of(case),
+            "stage": stage_of(case),
             "category": report.category if report else None,
             "district": report.place.district if report else None,
             "title": report.title if report else None,
-            "description": report.description if report else None,
+            "words": words_of(report.title, report.description) if report else [],
             "visibility": report.visibility if report else None,
             "agency": case.agency.code if case.agency else None,
             "submitted_at": case.submitted_at,

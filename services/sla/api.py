@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.sla.clocks import State, state
-from services.sla.store import ANSWERED_FOR, ClockStore
+from services.sla.store import ANSWERED_FOR, ClockStore, TooMuch
 from shared.auth import Principal
 from shared.events import now
 from shared.http import Cursor, Limit, any_of, invalid, not_found
@@ -56,7 +56,8 @@ class ComplaintClocks(BaseModel):
 
 
 class ClocksPage(BaseModel):
-    """One page; ``next`` is the cursor of the next, null at the end."""
+    """One page; ``next`` is the cursor of the next, null at the end. A page may hold fewer rows than asked for, or
+    none, and yet have a next one: where what is wanted is rare, each page looks at a part only."""
 
     items: list[ComplaintClocks]
     next: str | None
@@ -135,7 +136,10 @@ def router(clocks: ClockStore) -> APIRouter:
         start = since or end - timedelta(days=30)
         if not timedelta() < end - start <= _LONGEST:
             raise invalid("query.since", f"It has to be before `until`, by {_LONGEST.days} days at most.")
-        rows = [_compliance(row) for row in await clocks.compliance(start, end, at)]
+        try:
+            rows = [_compliance(row) for row in await clocks.compliance(start, end, at)]
+        except TooMuch:
+            raise invalid("query.since", "Too many clocks were started in this period: choose a shorter one.") from None
         return ComplianceReport(since=start, until=end, rows=sorted(rows, key=lambda r: (r.step or 0, r.agency or "")))
 
     return api

@@ -25,17 +25,13 @@ def derive(rules: Rules, events: Sequence[ComplaintEvent]) -> Document:
     """The fields that queries need. A clock that stands still is in ``clocks`` only, so that the small indexes hold
     just what runs.
 
-    ``due`` and ``warn``: per running clock that somebody answers for, when it is due and warns. ``next_due_at`` is the
-    earliest due date among them, ``next_alarm_at`` the moment of the next alarm; both are left out where there is none.
+    ``due`` and ``warn``: per running clock that somebody answers for, when it is due and warns. ``next_alarm_at`` is
+    the moment of the next alarm, left out where there is none.
     """
     case = Case.of(events)
     found = clocks.runs(events, rules.deadlines)
     counting = [run for run in found if run.open and not run.rule.lapses]
     alarms = desk.pending(events, found, rules)
-    optional = {
-        "next_due_at": min((run.due_at for run in counting), default=None),
-        "next_alarm_at": min((alarm.at for alarm in alarms), default=None),
-    }
     return {
         "number": events[0].number,
         "status": case.status,
@@ -44,7 +40,7 @@ def derive(rules: Rules, events: Sequence[ComplaintEvent]) -> Document:
         "clocks": [_stored(run) for run in found],
         "due": {run.clock.value: run.due_at for run in counting},
         "warn": {run.clock.value: run.warn_at for run in counting},
-        **{name: moment for name, moment in optional.items() if moment},
+        **({"next_alarm_at": min(alarm.at for alarm in alarms)} if alarms else {}),
     }
 
 

@@ -1,18 +1,28 @@
 """The sla service's collection ``clocks``, its indexes, and the queries of its API, its ticker and its metrics."""
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
+
+from pymongo.errors import ExecutionTimeout
 
 from services.sla import projection
 from services.sla.clocks import State
 from services.sla.desk import Rules
 from shared.projection import Document, Projection
+from shared.queries import BEGINNING, Walk, count_by_status, decoded, encoded, merged, open_index, read, set_indexes
 from shared.sop import CLOCKS, Clock, Status
-from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments, page
+from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments
 
 ANSWERED_FOR = tuple(clock for clock, rule in CLOCKS.items() if not rule.lapses)
 """The clocks that somebody can be late with."""
+_TOLD = ("agency", "district")
+"""What the indexes of due dates tell, so that lists are narrowed without reading what is not wanted."""
+
+
+class TooMuch(Exception):
+    """So many clocks were started in a period that they cannot be counted for one answer; a shorter one can."""
 
 
 class ClockStore:
@@ -24,15 +34,15 @@ class ClockStore:
 
     async def ensure_indexes(self) -> None:
         """What runs is found by its due date, alarms by their moment, verdicts by when their clocks were started."""
-        await self._clocks.create_indexes(
+        await set_indexes(
+            self._clocks,
             [
                 _partial("next_alarm_at"),
-                _partial("next_due_at", "_id"),
-                *(_partial(f"due.{clock}", "_id", f"warn.{clock}", "agency") for clock in ANSWERED_FOR),
-                _partial(f"due.{Clock.FOLLOW_UP}", "_id", first="agency"),
-                IndexModel([("clocks.opened_at", ASCENDING)]),
-                IndexModel([("status", ASCENDING)]),
-            ]
+                *(_partial(f"due.{clock}", "_id", f"warn.{clock}", *_TOLD) for clock in ANSWERED_FOR),
+                _partial(f"due.{Clock.FOLLOW_UP}", "_id", "district", first="agency"),
+                IndexModel([("clocks.opened_at", ASCENDING)], name="opened"),
+                open_index(),
+            ],
         )
 
     async def find(self, complaint_id: str) -> Document | None:
@@ -60,16 +70,20 @@ class ClockStore:
         limit: int = 20,
         cursor: str | None = None,
     ) -> tuple[list[Document], str | None]:
-        """One page of the complaints of which one of ``clocks`` runs and is due from ``after`` until ``before``, by due
-        date. ``agency`` is the code of the one that has it."""
-        window = {"$lt": before} if after is None else {"$gte": after, "$lt": before}
-        wanted = [{f"due.{clock}": window} for clock in clocks]
-        query: dict[str, Any] = {"agency": agency, "district": district}
-        query = {name: value for name, value in query.items() if value is not None}
-        if len(clocks) == 1:
-            return await page(self._clocks, query | wanted[0], f"due.{clocks[0]}", limit, cursor)
-        query |= {"next_due_at": {"$lt": before}, "$or": wanted}
-        return await page(self._clocks, query, "next_due_at", limit, cursor)
+        """One page of the complaints of which one of ``clocks`` runs and is due from ``after`` until ``before``, by the
+        earliest of these due dates. ``agency`` is the code of the one that has it."""
+        window = {"$lt": before, **({"$gt": BEGINNING} if after is None else {"$gte": after})}
+        exact = {"agency": agency, "district": district}
+        given = {name: value for name, value in exact.items() if value is not None}
+        walks = {clock: _walk(clock, window, given) for clock in clocks}
+        beyond = decoded(cursor)
+        parts = await asyncio.gather(*(read(self._clocks, walk, limit, beyond) for walk in walks.values()))
+        own = [
+            ([row for row in rows if _first(row[1], clocks, after, before) is clock], end)
+            for clock, (rows, end) in zip(walks, parts, strict=True)
+        ]
+        rows, end = merged(own, limit)
+        return [document for _, document in rows], encoded(end)
 
     async def count_running(self, at: datetime) -> list[tuple[Clock, str | None, str, int]]:
         """Of each clock and agency (None where no agency answers), how many are running, warned and overdue."""
@@ -89,9 +103,13 @@ class ClockStore:
             counts += [(clock, g["_id"].get("agency"), g["_id"]["state"], g["count"]) async for g in groups]
         return counts
 
-    async def compliance(self, since: datetime, until: datetime, at: datetime) -> list[Document]:
+    async def compliance(
+        self, since: datetime, until: datetime, at: datetime, within: timedelta = timedelta(seconds=10)
+    ) -> list[Document]:
         """Of the clocks started in the period, per clock and agency: how many were stopped in time (``in_time``) and
-        ``late``, and how many run, ``overdue`` or not (``running``)."""
+        ``late``, and how many run, ``overdue`` or not (``running``).
+
+        The only query that reads as much as was started; raises `TooMuch` if counting takes longer than ``within``."""
         period = {"$gte": since, "$lt": until}
         stopped = {"$ne": ["$clocks.stopped_at", None]}
         late = {"$gt": [{"$ifNull": ["$clocks.stopped_at", at]}, "$clocks.due_at"]}
@@ -114,16 +132,53 @@ class ClockStore:
                         "overdue": count({"$not": [stopped]}, late),
                     }
                 },
-            ]
+            ],
+            hint="opened",
+            maxTimeMS=max(1, round(within.total_seconds() * 1000)),
         )
-        return await groups.to_list(None)
+        try:
+            return await groups.to_list(None)
+        except ExecutionTimeout:
+            raise TooMuch from None
 
     async def count_by_status(self) -> dict[str, int]:
         """How many complaints are in each status, for the metrics."""
-        return {s.value: await self._clocks.count_documents({"status": s}) for s in Status}
+        return await count_by_status(self._clocks, [status.value for status in Status])
+
+
+def _walk(clock: Clock, window: Mapping[str, Any], given: Mapping[str, str]) -> Walk:
+    """Through what one clock runs for, by its due date; an agency's own follow-ups have an index of their own."""
+    name = f"due.{clock}"
+    if clock is Clock.FOLLOW_UP and "agency" in given:
+        rest = [{"district": given["district"]}] if "district" in given else []
+        return Walk(
+            _index("agency", name),
+            name,
+            {"agency": given["agency"]},
+            window,
+            picks=rest,
+            told=True,
+            leaves_out="history",
+        )
+    picks = [{field: value} for field, value in given.items()]
+    return Walk(_index(name), name, {}, window, picks=picks, told=True, leaves_out="history")
+
+
+def _first(document: Document, clocks: Collection[Clock], after: datetime | None, before: datetime) -> Clock | None:
+    """Which of the clocks is due first of those that are due in the time that is asked for: under it the complaint is
+    listed, and not again under the others."""
+    due = {clock: document["due"][clock] for clock in clocks if clock in document["due"]}
+    wanted = [clock for clock, at in due.items() if at < before and (after is None or at >= after)]
+    return min(wanted, key=due.__getitem__, default=None)
+
+
+def _index(*names: str) -> str:
+    return "_".join(names)
 
 
 def _partial(name: str, *others: str, first: str | None = None) -> IndexModel:
     """An index of the documents that have the field ``name``."""
     fields = [*([first] if first else []), name, *others]
-    return IndexModel([(field, ASCENDING) for field in fields], partialFilterExpression={name: {"$exists": True}})
+    named = _index(*([first] if first else []), name)
+    exists = {name: {"$exists": True}}
+    return IndexModel([(field, ASCENDING) for field in fields], name=named, partialFilterExpression=exists)

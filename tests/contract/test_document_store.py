@@ -8,7 +8,7 @@ import pytest
 from deploy.local.servers import Servers
 from shared.events import CHAIN_TOPICS, ComplaintEvent
 from shared.projection import Document, DocumentStore, Projection
-from shared.storage import BadCursor, Database, MongoDocuments, connect, page
+from shared.storage import Database, MongoDocuments, connect
 from tests.support.events import STRAIGHT, Chain
 from tests.support.memory import MemoryDocuments
 from tests.support.running import until
@@ -94,45 +94,6 @@ async def test_twenty_workers_folding_the_same_complaints_lose_nothing(store: Do
     for chain in chains:
         assert stored[chain.complaint_id]["seen"] == [event.id for event in chain.events]
         assert stored[chain.complaint_id]["revision"] == len(chain.events)
-
-
-async def test_pages_join_without_gap_or_repetition(database: Database) -> None:
-    """Also where many documents share the value they are sorted by."""
-    rows = database["rows"]
-    await rows.create_index([("at", 1), ("_id", 1)])
-    await rows.insert_many([{"_id": f"{n:03}", "at": n // 10} for n in range(95)] + [{"_id": "without"}])
-    for sort, expected in (("at", 0), ("-at", 94)):
-        found: list[str] = []
-        cursor: str | None = None
-        while True:
-            documents, cursor = await page(rows, {}, sort, 7, cursor)
-            found += [d["_id"] for d in documents]
-            if cursor is None:
-                break
-        assert found == sorted(found, reverse=sort == "-at")
-        assert len(found) == 95
-        assert int(found[0]) == expected
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    [
-        "x",
-        "%%%",
-        "bm90IGpzb24",  # not json
-        "W10",  # []
-        "bnVsbA",  # null
-        "eyJpZCI6IDEsICJ2YWx1ZSI6IDF9",  # {"id": 1, "value": 1}
-        "eyJpZCI6ICJhIiwgInZhbHVlIjogeyIkZ3QiOiAwfX0",  # {"id": "a", "value": {"$gt": 0}}
-        "eyJpZCI6ICJhIiwgImF0IjogInNvb24ifQ",  # {"id": "a", "at": "soon"}
-        "eyJpZCI6ICJcdWQ4MDAiLCAidmFsdWUiOiAxfQ",  # {"id": "\ud800", "value": 1}
-        "eyJpZCI6ICJhIiwgInZhbHVlIjogMTAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMH0",  # {"id": "a", "value": 10**27}
-        "é",
-    ],
-)
-async def test_a_cursor_that_nobody_made_is_refused(database: Database, cursor: str) -> None:
-    with pytest.raises(BadCursor):
-        await page(database["rows"], {}, "at", 7, cursor)
 
 
 async def test_mongodb_waits_for_the_disk_where_nothing_else_remembers(database: Database) -> None:

@@ -138,9 +138,10 @@ async def test_what_lapsed_is_found_earliest_first_and_nothing_else(
             chain.through(Transition.FORWARDED, Transition.RETURNED)
         for event in chain.events:
             await journal.append(event)
-    found = [document["_id"] async for document in complaints.lapsed(now())]
+    found = [document["_id"] for document in await complaints.lapsed(now(), 10)]
     assert found == [returned[i].complaint_id for i in (1, 2, 0)]
-    assert [d async for d in complaints.lapsed(returned[0].at)] == []
+    assert [d["_id"] for d in await complaints.lapsed(now(), 2)] == found[:2]
+    assert await complaints.lapsed(returned[0].at, 10) == []
 
 
 async def test_accesses_are_paged_newest_first_and_are_ones_own(database: Database) -> None:

@@ -204,7 +204,7 @@ async def test_no_query_reads_a_whole_collection(
     await deliveries.count_open()
     for complaint in (None, entry["complaint_id"]):
         for state in (None, "sent"):
-            await deliveries.find({"complaint_id": complaint, "state": state}, 5, None)
+            await deliveries.find(complaint, state, 5, None)
     await citizens.contacts(["x"])
     await citizens.preferences(["x"])
     await citizens.prefer("x", {"reply": True}, at)
@@ -226,7 +226,7 @@ async def test_pages_of_deliveries_join(stored_deliveries: DeliveryStore) -> Non
     seen: list[dict[str, Any]] = []
     cursor = None
     while True:
-        found, cursor = await deliveries.find({"state": "pending"}, 4, cursor)
+        found, cursor = await deliveries.find(None, "pending", 4, cursor)
         seen += found
         if cursor is None:
             break

@@ -21,6 +21,7 @@ from shared.sop import Clock, Desk, Role, Status, Transition
 from tests.conftest import fresh_namespace
 from tests.support.events import STRAIGHT, Chain
 from tests.support.mail import Mailbox, mail_server, plain_text
+from tests.support.profile import profiled
 from tests.support.running import publish, read_topics, running, until
 from tests.support.tokens import bearer
 
@@ -118,7 +119,11 @@ async def namespace(servers: Servers) -> AsyncIterator[str]:
 @pytest.fixture(scope="module")
 async def notify(servers: Servers, namespace: str) -> AsyncIterator[Notify]:
     settings, mailbox = settings_for(servers, namespace, free_ports(1)[0]), Mailbox()
-    async with mail_server(settings.smtp_port, mailbox), notifying(settings, mailbox) as service:
+    async with (
+        mail_server(settings.smtp_port, mailbox),
+        profiled(settings, "notify"),
+        notifying(settings, mailbox) as service,
+    ):
         yield service
 
 

@@ -228,7 +228,8 @@ async def test_the_queue_filters_sorts_and_pages(opd: Opd) -> None:
     assert await listed(district="Pontianak Barat") == []
     assert await listed(q="laporan selesai") == [done.complaint_id]
     assert await listed(q="Lubang ROADS") == ids[1:3], "words of title and description"
-    for query in ({"cursor": "xx"}, {"sort": "title"}, {"limit": 0}, {"q": "x"}, {"status": "lost"}):
+    refused: list[dict[str, Any]] = [{"cursor": "xx"}, {"sort": "title"}, {"limit": 0}, {"q": "x"}, {"status": "lost"}]
+    for query in (*refused, {"q": "lubang", "sort": "due_at"}, {"q": "lp-7", "sort": "assigned_at"}, {"q": "a !"}):
         assert (await opd.get("/v1/work", **query)).status_code == 422, query
 
 

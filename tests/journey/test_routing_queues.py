@@ -1,5 +1,6 @@
 """What the operators and the coordinator see over HTTP on real Kafka and MongoDB: queues, search, alarms, figures."""
 
+import itertools
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -95,6 +96,13 @@ async def test_search_by_words_and_number(routing: Routing) -> None:
     assert await found('"-gelap"') == {lamp.complaint_id}, "what people type is words, not operators"
     assert await found("lp-7k3m") == {closed.complaint_id}, "closed cases are found too"
     assert await found("LP-.*") == set()
+    both = {lamp.complaint_id, tree.complaint_id}
+    for sort, limit in itertools.product(("submitted_at", "-submitted_at"), (1, 20)):
+        assert set(await routing.listed(COORDINATOR, q="gang bersatu", sort=sort, limit=limit)) == both
+    assert set(await routing.listed(COORDINATOR, q="gang bersatu", desk="central", limit=1)) == both
+    for query in ({"q": "gang", "sort": "due_at"}, {"q": "lp-7k3m", "sort": "submitted_at"}, {"q": "a b !"}):
+        answer = await routing.get(COORDINATOR, "/v1/cases", **query)
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:lapor:problem:invalid-request"), query
 
 
 async def test_alarms_of_the_running_clock_show_until_taken_back(routing: Routing) -> None:

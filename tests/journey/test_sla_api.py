@@ -27,6 +27,7 @@ from shared.publisher import Publisher
 from shared.sop import Role, Transition
 from shared.storage import MongoJournal, connect
 from tests.support.events import PERKIM, PUPR, Chain
+from tests.support.profile import profiled
 from tests.support.running import publish, read_topics, running, until
 from tests.support.tokens import bearer
 
@@ -53,7 +54,7 @@ async def settings(servers: Servers, namespace: str) -> Settings:
 
 @pytest.fixture
 async def service(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(build(settings)) as client:
+    async with profiled(settings, "sla"), running(build(settings)) as client:
         yield client
 
 

@@ -1,6 +1,6 @@
 """The rows of the bench, in the order in which they are measured and shown; a new `tests.load.row.Row` goes here."""
 
-from tests.load import consumers, create, hop, memory, photos, stored, whole_sop
+from tests.load import consumers, create, hop, memory, photos, queries, stored, whole_sop
 from tests.load.row import Row
 
 ROWS: tuple[Row, ...] = (
@@ -11,5 +11,6 @@ ROWS: tuple[Row, ...] = (
     photos.PHOTOS,
     hop.HOP,
     consumers.CONSUMERS,
+    queries.QUERIES,
     memory.MEMORY,
 )

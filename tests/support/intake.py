@@ -19,10 +19,11 @@ from shared import topics
 from shared.case import Case
 from shared.events import ComplaintEvent, now
 from shared.sop import Role, Transition
-from shared.storage import Database, connect
+from shared.storage import Database
 from tests.images import jpeg
 from tests.support import tokens
 from tests.support.events import Chain
+from tests.support.profile import profiled
 from tests.support.running import publish, running, until
 
 Json = dict[str, Any]
@@ -152,24 +153,8 @@ class Citizen:
 
 @asynccontextmanager
 async def intake_at_work(servers: Servers, namespace: str, folder: Path) -> AsyncIterator[Intake]:
-    """The service, ready, in a name space. Every query that it makes of its database is recorded by the profiler."""
+    """The service, ready, in a name space. Each of its queries is seen to use an index."""
     settings = intake_settings(servers, namespace, folder)
     await topics.create(settings)
-    client = connect(settings.mongo_url)
-    database: Database = client[settings.database("intake")]
-    await database.create_collection("system.profile", capped=True, size=64 * 2**20)
-    await database.command("profile", 2)
-    try:
-        async with running(build(settings)) as api:
-            yield Intake(settings, api, database)
-    finally:
-        await database.command("profile", 0)
-        client.close()
-
-
-async def collection_scans(database: Database) -> list[Json]:
-    """The recorded operations that read a whole collection, but for those of the tests themselves."""
-    found = database["system.profile"].find(
-        {"planSummary": {"$regex": "COLLSCAN"}, "ns": {"$not": {"$regex": "system"}}}
-    )
-    return [{"ns": entry["ns"], "command": entry.get("command")} async for entry in found]
+    async with profiled(settings, "intake") as database, running(build(settings)) as api:
+        yield Intake(settings, api, database)

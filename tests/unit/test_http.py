@@ -14,8 +14,8 @@ from shared.auth import Verifier
 from shared.events import Moment
 from shared.http import REFUSALS, Caller, Cursor, Limit, Once, Problem, any_of, not_found, refused
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
+from shared.queries import BadCursor
 from shared.sop import Refusal, Role
-from shared.storage import BadCursor
 from tests.support import tokens
 
 FAILURES: dict[str, tuple[Exception, int, str]] = {

@@ -163,13 +163,16 @@ def test_a_document_stands_at_every_subset_of_the_events(some: set[Any]) -> None
 
 
 def test_whose_queue_a_case_is_in() -> None:
-    queues = {status: projection.desk_of(case_in(status)) for status in Status}
-    assert {status: role for status, role in queues.items() if role} == {
+    stages = {status: projection.STAGES[projection.stage_of(case_in(status)) or ""] for status in Status}
+    assert all(stage[0] is status for status, stage in stages.items())
+    assert {status: role for status, (_, role) in stages.items() if role} == {
         Status.SUBMITTED: Role.CENTRAL_OPERATOR,
         Status.FORWARDED: Role.REGIONAL_OPERATOR,
         Status.COMPLETED: Role.REGIONAL_OPERATOR,
     }
-    assert projection.desk_of(declined(PUPR, PERKIM)) is Role.COORDINATOR
+    escalated = projection.stage_of(declined(PUPR, PERKIM))
+    assert projection.STAGES[escalated or ""] == (Status.FORWARDED, Role.COORDINATOR)
+    assert set(projection.STAGES) == {stage.value for stage in Status} | {projection.ESCALATED}
 
 
 def test_the_coordinator_is_told_where_the_procedure_says_so() -> None:

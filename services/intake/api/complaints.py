@@ -1,9 +1,9 @@
 """A citizen's complaints over HTTP: filing, reading, correcting, rating, reopening; photos; and the reporter's data for
 staff."""
 
+import asyncio
 import json
-from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +47,7 @@ Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
 Operator = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)]
 
 
+_LAPSED_AT_ONCE = 200
 _SHOWS_EVIDENCE = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
 
 
@@ -121,11 +122,22 @@ class Intake:
     async def close_lapsed(self) -> None:
         """Periodic work: close what the citizen has left alone. Several processes may do it: the journal lets one."""
         moment = now()
-        async for document in self.complaints.lapsed(moment):
-            decision = desk.lapse(Case.of_document(document), moment, self.deadlines)
-            if isinstance(decision, Closed):
-                with suppress(Taken):
-                    await self.journal.append(decision, None, {document["_id"]: document})
+        while True:
+            documents = await self.complaints.lapsed(moment, _LAPSED_AT_ONCE)
+            closed = await asyncio.gather(*(self._close(document, moment) for document in documents))
+            if len(documents) < _LAPSED_AT_ONCE or not any(closed):
+                break
+
+    async def _close(self, document: Document, moment: datetime) -> bool:
+        """Close one lapsed complaint; whether this process did."""
+        decision = desk.lapse(Case.of_document(document), moment, self.deadlines)
+        if not isinstance(decision, Closed):
+            return False
+        try:
+            await self.journal.append(decision, None, {document["_id"]: document})
+        except Taken:
+            return False
+        return True
 
 
 def router(intake: Intake) -> APIRouter:

@@ -1,6 +1,5 @@
 """The operators' queues, the case file, and the coordinator's view."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from shared.calendar import Deadline, Deadlines, due_at
 from shared.case import Case
 from shared.desk import chronicle
 from shared.events import Agency, Photo, Report, now
-from shared.http import Cursor, Limit, any_of, invalid, not_found
+from shared.http import Cursor, Limit, any_of, findable, invalid, not_found
 from shared.projection import Document, history
 from shared.sop import HOLDER, Clock, Desk, Role, Status, Transition, clock_of
 
@@ -54,7 +53,8 @@ class CaseRow(BaseModel):
 
 
 class CasePage(BaseModel):
-    """One page of a queue; ``next`` is the cursor of the next, null at the end."""
+    """One page of a queue; ``next`` is the cursor of the next, null at the end. A page may hold fewer rows than asked
+    for, or none, and yet have a next one: where what is wanted is rare, each page looks at a part only."""
 
     items: list[CaseRow]
     next: str | None
@@ -183,7 +183,11 @@ def router(cases: CaseStore, agencies: AgencyStore, deadlines: Deadlines) -> API
             str | None, Query(min_length=2, max_length=100, description="words of the report, or how a number begins")
         ] = None,
         sort: Annotated[
-            Sort | None, Query(description="without it what is due first, or outside the queues what moved last")
+            Sort | None,
+            Query(
+                description="without it what is due first, or outside the queues what moved last; "
+                "what `q` finds comes by `-submitted_at` (or `submitted_at`), or for a number by number"
+            ),
         ] = None,
         limit: Limit = 20,
         cursor: Cursor = None,
@@ -197,10 +201,11 @@ def router(cases: CaseStore, agencies: AgencyStore, deadlines: Deadlines) -> API
             agency=agency,
             submitted_before=_before(moment, age) if age else None,
             due_before=min(moment, due_before or moment) if overdue else due_before,
-            text=q,
+            text=findable(q, sort, "submitted_at") if q else None,
+            confidential=None if principal.role is Role.COORDINATOR else holding(principal.role),
         )
-        order = sort or ("due_at" if desk or search.due_before else "-moved_at")
-        found, following = await cases.queue(search, _visible(principal), order, limit, cursor)
+        usual = "-submitted_at" if q else "due_at" if desk or search.due_before else "-moved_at"
+        found, following = await cases.queue(search, sort or usual, limit, cursor)
         rows = [CaseRow(**_row(d, principal.role, moment)) for d in found if d["title"]]
         return CasePage(items=rows, next=following)
 
@@ -234,14 +239,6 @@ def _before(moment: datetime, age: str) -> datetime:
         return moment - (due_at(moment, Deadline.parse(age)) - moment)
     except ValueError as error:
         raise invalid("query.age", str(error)) from None
-
-
-def _visible(principal: Principal) -> Mapping[str, Any]:
-    """What of all cases the caller's queues may show: `may_see` as a query."""
-    if principal.role is Role.COORDINATOR:
-        return {}
-    held = [status.value for status in holding(principal.role)]
-    return {"$or": [{"visibility": {"$ne": "rahasia"}}, {"status": {"$in": held}}]}
 
 
 def _row(document: Document, role: Role, moment: datetime) -> dict[str, Any]:
