@@ -136,7 +136,7 @@ class _Unordered(Projection):
 class _Overwritten(MemoryDocuments):
     """The last writer wins, whatever it has read."""
 
-    async def save(self, documents: Sequence[tuple[Document, int]]) -> bool:
+    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
         await self.before_save()
         for document, _ in documents:
             self.documents[document["_id"]] = copied(document)
