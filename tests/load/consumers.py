@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -34,14 +35,14 @@ class Consumers:
     name: str = "consumers"
     title: str = "Consumers on a prepared backlog"
     how: str = (
-        "The topics hold all events of 1,500 complaints in the order in which they happened. Each service's "
+        "The topics hold all events of 2,500 complaints in the order in which they happened. Each service's "
         "own process is started on them, its projections empty (intake's holds what it filed itself), and is timed "
         "from its first commit to its last; beside a process of aiokafka's getmany, decoding by the event contract, "
         "one bulk_write of inserts per batch and a commit, on the same topics. Runs alternate."
     )
 
     def run(self, effort: Effort) -> Measured:
-        count, pairs = int(effort.pick(400, 1500)), int(effort.pick(1, 3))
+        count, pairs = int(effort.pick(1000, 2500)), int(effort.pick(1, 3))
         result = Measured([], facts={"complaints": count})
         with installation(effort.folder / "consumers", effort.say) as bench:
             bench.system.stop(*SERVICES)
@@ -58,8 +59,7 @@ class Consumers:
                     _forget(bench, service, filed)
                     bench.run(_rewind(bench, service))
                     with bench.cpu.of(result.cpu, f"{service} {number}"):
-                        bench.system.children[service].start()  # not waited for: the watch must see its first commit
-                        ours.append(bench.run(_until_taken(bench, service)))
+                        ours.append(bench.run(_until_taken(bench, service, bench.system.children[service].start)))
                     bench.system.stop(service)
                     floor.append(self._floor(bench, service, f"{service} {number}", result))
                     effort.say(f"  {service} {number}: {ours[-1]:.0f}/s, floor {floor[-1]:.0f}/s")
@@ -75,12 +75,14 @@ class Consumers:
             "LAPOR_MONGO_URL": bench.services.mongo_url,
             "LAPOR_KAFKA_BOOTSTRAP": bench.services.kafka_bootstrap,
         }
+        command += [part for option in options.items() for part in option]
+
+        def start() -> None:
+            bench.system.children.start("floor", command, environment, stage=1)
+
         with bench.cpu.of(result.cpu, f"floor of {run}"):
-            child = bench.system.children.start(
-                "floor", [*command, *(part for option in options.items() for part in option)], environment, stage=1
-            )
-            rate = bench.run(_until_taken(bench, service, group))
-        child.stop()
+            rate = bench.run(_until_taken(bench, service, start, group))
+        bench.system.children["floor"].stop()
         with bench.mongo() as client:
             client.drop_database("bench_floor")
         return rate
@@ -127,10 +129,12 @@ async def _rewind(bench: Installation, service: str) -> None:
         await consumer.stop()
 
 
-async def _until_taken(bench: Installation, service: str, group: str | None = None) -> float:
-    """Records per second from the first commit that is seen to the last."""
+async def _until_taken(bench: Installation, service: str, start: Callable[[], None], group: str | None = None) -> float:
+    """Start a consumer; its records per second from the first commit that is seen to the last."""
     async with watching(bench, (service,)) as watch:
         wanted = sum((await watch.ends(service)).values())
+        await _taken(watch, service, group)
+        start()
         deadline = time.monotonic() + _WITHIN
         first: tuple[float, int] | None = None
         while (taken := await _taken(watch, service, group)) < wanted:
@@ -138,7 +142,7 @@ async def _until_taken(bench: Installation, service: str, group: str | None = No
                 first = (time.perf_counter(), taken)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{group or service} took {taken} of {wanted} records in {_WITHIN:.0f} s")
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.02)
         ended = time.perf_counter()
     if first is None:
         raise TimeoutError(f"{group or service} was too fast to be timed: publish more")
