@@ -49,7 +49,7 @@ async def test_a_complaint_is_shown_with_its_chain_and_how_far_each_service_is(s
     assert missing.returncode == 1
     assert "No complaint LP-0000-0000-0" in missing.stdout
     topics = lapor(target, "topics", "list").stdout
-    assert re.search(rf"{target.namespace}\.{Transition.SUBMITTED.topic} +6 +[1-9]", topics), topics
+    assert re.search(rf"{target.namespace}\.{Transition.SUBMITTED.topic} +3 +[1-9]", topics), topics
     assert "missing" not in topics
     assert "All topics exist." in lapor(target, "topics", "create").stdout
     assert lapor(target, "deadletters", "list").returncode == 0
