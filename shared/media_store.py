@@ -7,7 +7,6 @@ completed when the photo is sent again. Next to ``shared.storage``, this is the 
 that knows MongoDB's syntax.
 """
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from shared.storage import Database, insert_missing
 from shared.together import Together
 
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
+_REMEMBERED = 10_000
 _CHUNK_BYTES = 255 * 1024  # GridFS's own default
 
 
@@ -48,6 +48,7 @@ class PhotoStore:
         self._chunks = database.get_collection("photos.chunks", write_concern=_DURABLE)
         self._database = database
         self._owned = Together(self._read_owned)
+        self._known: dict[tuple[str, str], tuple[int, int]] = {}
 
     @cached_property
     def _bucket(self) -> AsyncIOMotorGridFSBucket:
@@ -104,10 +105,18 @@ class PhotoStore:
         return tuple(photo["owners"]) if photo else ()
 
     async def owned(self, content_hashes: Sequence[str], owner_id: str) -> dict[str, tuple[int, int]]:
-        """Those of the photos that were stored for ``owner_id``, with the width and height of the original in
-        pixels."""
-        found = await asyncio.gather(*(self._owned.get((photo_id, owner_id)) for photo_id in content_hashes))
-        return {photo_id: size for photo_id, size in zip(content_hashes, found, strict=True) if size}
+        """Those of the photos that were stored for ``owner_id``, with the width and height of the original in pixels.
+
+        What was found is remembered: a photo's owner stays its owner. Whoever takes photos away has to clear it.
+        """
+        pairs = [(photo_id, owner_id) for photo_id in content_hashes]
+        sizes = [self._known.get(pair) or await self._owned.get(pair) for pair in pairs]
+        for pair, size in zip(pairs, sizes, strict=True):
+            if size:
+                self._known[pair] = size
+        while len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return {photo_id: size for photo_id, size in zip(content_hashes, sizes, strict=True) if size}
 
     async def _read_owned(self, asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
         """Of pairs of photo and owner those that belong together, with the photo's width and height."""
