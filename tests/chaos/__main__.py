@@ -64,23 +64,24 @@ async def run(given: argparse.Namespace) -> int:
             rounds.append(result)
             say(f"  {result.complaints} complaints, {len(result.violations)} violations")
 
-    async with running_rig(folder) as rig:
-        say("The system is up")
-        if not rig.disks:
-            left_out["full disks"] = "this user may not mount a file system (tmpfs)"
-        if plan := planned(given, list(rig.disks)):
-            history = History(folder / "history.jsonl")
-            campaign = await begin(rig, f"seed{given.first}", history, say)
-            await go_through(campaign, plan)
-            for name, struck in long_rounds(given.full):
-                ends = time.monotonic() - began + _LONG_SECONDS + (_CONTROLS_SECONDS if given.controls else 0)
-                if given.seeds <= DEFAULT_SEEDS and not given.full and ends > DEFAULT_MINUTES * 60:
-                    left_out[name] = f"it would not have ended within {DEFAULT_MINUTES} minutes on this machine"
-                else:
-                    await go_through(campaign, [(name, struck)])
-        for control in CONTROLS if given.controls else ():
-            history = History(folder / f"history-{control.mutant}.jsonl")
-            verdicts.append(await carry_out(rig, control, history, say))
+    if given.seeds or given.controls:
+        async with running_rig(folder) as rig:
+            say("The system is up")
+            if not rig.disks:
+                left_out["full disks"] = "this user may not mount a file system (tmpfs)"
+            if plan := planned(given, list(rig.disks)):
+                history = History(folder / "history.jsonl")
+                campaign = await begin(rig, f"seed{given.first}", history, say)
+                await go_through(campaign, plan)
+                for name, struck in long_rounds(given.full):
+                    ends = time.monotonic() - began + _LONG_SECONDS + (_CONTROLS_SECONDS if given.controls else 0)
+                    if given.seeds <= DEFAULT_SEEDS and not given.full and ends > DEFAULT_MINUTES * 60:
+                        left_out[name] = f"it would not have ended within {DEFAULT_MINUTES} minutes on this machine"
+                    else:
+                        await go_through(campaign, [(name, struck)])
+            for control in CONTROLS if given.controls else ():
+                history = History(folder / f"history-{control.mutant}.jsonl")
+                verdicts.append(await carry_out(rig, control, history, say))
     if given.replicated:
         async with replicated_rig(folder) as rig:
             say("The system is up on three brokers and three mongods")
