@@ -78,6 +78,8 @@ class Campaign:
             result.struck.append(await self._strike(fault))
             result.violations += self._delays(name, fault)
             await asyncio.sleep(self._chance.uniform(0.5, 2))
+        await asyncio.gather(*self._rig.later)
+        self._rig.later.clear()
         result.complaints = await load.finish()
         await running
         await self._judge(result, rest)

@@ -107,7 +107,8 @@ async def _end_of(child: Child) -> None:
 
 
 def kill_leading(kind: str, down_seconds: float) -> Fault:
-    """SIGKILL to the mongod that is the primary, or to the broker that leads most partitions of a topic, of three."""
+    """SIGKILL to the mongod that is the primary, or to the broker that leads most partitions of a topic, of three. The
+    others are to go on without it, so its end counts as the end of the fault; it is started again later."""
 
     async def strike(rig: Rig) -> None:
         if kind == "mongod":
@@ -116,11 +117,15 @@ def kill_leading(kind: str, down_seconds: float) -> Fault:
             leads = await replicas.leaders(rig.system.servers, f"{rig.namespace}.complaint.submitted")
             name = max(set(filter(None, leads)), key=leads.count)
         rig.kill(name)
-        await asyncio.sleep(down_seconds)
-        await rig.server_up(name)
+        rig.later.append(asyncio.create_task(_up_again(rig, name, down_seconds)))
 
     what = {"mongod": "primary of three mongods", "kafka": "leader of three brokers"}[kind]
     return Fault(f"kill -9 of the {what}", f"down {down_seconds:.0f} s", (kind,), strike)
+
+
+async def _up_again(rig: Rig, name: str, down_seconds: float) -> None:
+    await asyncio.sleep(down_seconds)
+    await rig.server_up(name)
 
 
 def freeze(service: str) -> Fault:

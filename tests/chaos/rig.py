@@ -70,6 +70,8 @@ class Rig:
         self.proxies = proxies or {}
         self.disks = disks or {}
         self.namespace = "lapor"
+        self.later: list[asyncio.Task[None]] = []
+        """What has yet to be started again, of faults that go on while recovery is awaited."""
         self._plain = {name: list(system.children[name].command) for name in SERVICES}
 
     def service(self, name: str) -> Child:
