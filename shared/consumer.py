@@ -29,8 +29,9 @@ Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 _STALLED = timedelta(seconds=60)
 _GRACE_SECONDS = 30.0
 _BREATH_SECONDS = 0.02
-"""After a batch that was not full. Fetching and committing cost the same for one record as for hundreds, so a busy
-service lets a few come together; a record that comes to an idle one is taken at once."""
+"""After a batch that was not full and came at once after the one before. Fetching and committing cost the same for one
+record as for hundreds, so a busy service lets a few come together; what comes to an idle one is taken at once."""
+_BUSY_SECONDS = 0.005
 
 
 class EventConsumer:
@@ -45,6 +46,7 @@ class EventConsumer:
         self._receiver = Receiver(group, self._prefix, handle, publisher, self._moved)
         self._progress_at = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
+        self._rested_at = 0.0
         self._full = settings.consumer_batch
         self._uncommitted: dict[TopicPartition, int] = {}
         self.lag = 0
@@ -90,6 +92,7 @@ class EventConsumer:
 
     async def _receive(self, values: list[bytes], message: KafkaMessage) -> None:
         records: tuple[ConsumerRecord, ...] = message.raw_message
+        busy = time.monotonic() - self._rested_at < _BUSY_SECONDS
         try:
             await self._receiver.take(records)
         except Exception:
@@ -97,8 +100,9 @@ class EventConsumer:
             raise
         self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
         await self._commit()
-        if len(records) < self._full:
+        if busy and len(records) < self._full:
             await asyncio.sleep(_BREATH_SECONDS)
+        self._rested_at = time.monotonic()
 
     async def _commit(self) -> None:
         """Commit how far the partitions were taken that have moved. What fails is tried again with the next batch or

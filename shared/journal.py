@@ -103,7 +103,7 @@ class EventPublisher(Protocol):
 class Projecting(Protocol):
     """What takes the journal's events into documents: `shared.projection.Projection`, or a service's own way."""
 
-    async def apply(self, events: Sequence[Event], current: Mapping[str, Document | None] | None = None, /) -> None:
+    async def apply(self, events: Sequence[Event], current: Mapping[str, Document | None] | None = None, /) -> object:
         """Take in ``events``, any of which may come again; ``current`` gives documents that the caller has just
         read."""
 

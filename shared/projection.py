@@ -14,6 +14,9 @@ from shared.events import ChainEvent, ComplaintEvent, Event, from_document
 _PAUSES = (0, 0.02, 0.05, 0.1, 0.2)
 """Seconds before each look whether another writer's documents are on disk."""
 
+_AT_A_TIME = 50
+"""Documents folded between two turns of the event loop."""
+
 Document = dict[str, Any]
 Derive = Callable[[Sequence[ComplaintEvent]], Document]
 
@@ -79,8 +82,10 @@ class Projection:
         self._derive = derive
         self._takes = frozenset(takes)
 
-    async def apply(self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None) -> None:
-        """Fold ``events`` into their documents, whoever else is writing them.
+    async def apply(
+        self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None
+    ) -> list[Document]:
+        """Fold ``events`` into their documents, whoever else is writing them; returns the documents that changed.
 
         ``current`` gives documents that the caller has just read (None: known not to exist), which saves reading them
         again. Without it, nobody waits for the answer, and it is done durably: the caller forgets the events after it.
@@ -93,22 +98,27 @@ class Projection:
                 pending.setdefault(event.complaint_id, []).append(event)
         known = {key: (current or {})[key] for key in pending if key in (current or {})}
         there: list[ComplaintEvent] = []
+        changed: dict[str, Document] = {}
         while pending:
             missing = [key for key in pending if key not in known]
             stored = await self._store.load(missing) if missing else {}
             changes: list[tuple[Document, int]] = []
             there = []
-            for key, fresh in pending.items():
+            for number, (key, fresh) in enumerate(pending.items(), 1):
+                if number % _AT_A_TIME == 0:
+                    await asyncio.sleep(0)  # a backlog must not keep the service from answering
                 document = known[key] if key in known else stored.get(key)
                 folded = fold(document, fresh, self._derive)
                 if folded is not None:
                     changes.append((folded, document["revision"] if document else 0))
                 elif durable:
                     there += fresh
+            changed |= {document["_id"]: document for document, _ in changes}
             if not changes or await self._store.save(changes, durably=durable):
                 break
             known = {}
         await self._confirm(there)
+        return list(changed.values())
 
     async def _confirm(self, events: Sequence[ComplaintEvent]) -> None:
         """Wait until what others have written is there for good: they may not have been told so yet."""

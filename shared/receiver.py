@@ -23,9 +23,11 @@ from shared.topics import dead_letters
 
 log = structlog.get_logger()
 
-Handle = Callable[[Sequence[Event]], Awaitable[None]]
+Handle = Callable[[Sequence[Event]], Awaitable[object]]
 """Takes the valid events of a batch, any of which may come again."""
 
+_AT_A_TIME = 200
+"""Records decoded between two turns of the event loop."""
 ATTEMPTS = 5
 """How often an event may fail before it is a dead letter."""
 _PATIENCE = timedelta(seconds=60)
@@ -63,7 +65,9 @@ class Receiver:
         started = asyncio.get_running_loop().time()
         events: list[tuple[Event, ConsumerRecord]] = []
         bad: list[tuple[ConsumerRecord, str]] = []
-        for record in records:
+        for number, record in enumerate(records, 1):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # a backlog must not keep the service from answering
             try:
                 event = from_record(self._short(record.topic), record.key, record.value, record.headers)
             except Malformed as reason:
@@ -84,31 +88,32 @@ class Receiver:
         return topic.removeprefix(self._prefix)
 
     async def _apply(self, events: Sequence[tuple[Event, ConsumerRecord]]) -> list[tuple[ConsumerRecord, str]]:
-        """Hand over the batch, or, if that fails for good, each event by itself; returns those that cannot be
-        applied."""
-        if not events:
-            return []
+        """Hand over the batch, or, if that fails for good, its halves, and theirs; returns what cannot be applied."""
+        if len(events) < 2:
+            return [failed for event, record in events for failed in await self._apply_one(event, record)]
         try:
             await self._patiently([event for event, _ in events])
         except (*TRANSIENT, TimeoutError, KafkaError):
             raise
         except Exception:
-            log.exception("a batch failed; its events are tried one by one", events=len(events))
+            log.exception("a batch failed; its halves are tried", events=len(events))
         else:
             return []
-        bad = []
-        for event, record in events:
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    await self._patiently([event])
-                    break
-                except (*TRANSIENT, TimeoutError, KafkaError):
-                    raise
-                except Exception as error:
-                    log.exception("an event failed", event_id=event.id, attempt=attempt)
-                    if attempt == ATTEMPTS:
-                        bad.append((record, f"{type(error).__name__}: {error}"))
-        return bad
+        middle = len(events) // 2
+        return [*await self._apply(events[:middle]), *await self._apply(events[middle:])]
+
+    async def _apply_one(self, event: Event, record: ConsumerRecord) -> list[tuple[ConsumerRecord, str]]:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                await self._patiently([event])
+                break
+            except (*TRANSIENT, TimeoutError, KafkaError):
+                raise
+            except Exception as error:
+                log.exception("an event failed", event_id=event.id, attempt=attempt)
+                if attempt == ATTEMPTS:
+                    return [(record, f"{type(error).__name__}: {error}")]
+        return []
 
     async def _patiently(self, events: Sequence[Event]) -> None:
         """Hand over, waiting for what is away. Raises it after a minute: then the records come again."""

@@ -39,7 +39,7 @@ class ServiceSettings(BaseSettings):
     journal_queue: int = Field(2000, ge=1, description="requests that may wait for the journal; beyond it 503")
     journal_batch: int = Field(500, ge=1, description="entries of one group commit")
     relay_after_seconds: float = Field(5.0, gt=0, description="age from which the relay takes an unpublished entry")
-    consumer_batch: int = Field(500, ge=1, description="records of one batch")
+    consumer_batch: int = Field(5000, ge=1, description="most records of one batch: the more, the cheaper a backlog")
     deadlines: Deadlines = Deadlines()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
 

@@ -32,9 +32,8 @@ def build(settings: Settings) -> FastAPI:
     async def take(events: Sequence[Event]) -> None:
         """Of the notices only the receipt concerns a clock."""
         taken = [e for e in events if isinstance(e, ComplaintEvent) and (isinstance(e, ChainEvent) or is_receipt(e))]
-        await clocks.projection.apply(taken)
-        documents = await clocks.find_all({event.complaint_id for event in taken})
-        metrics.observe_stopped(documents, frozenset(event.id for event in taken))
+        changed = await clocks.projection.apply(taken)
+        metrics.observe_stopped(changed, frozenset(event.id for event in taken))
 
     async def count() -> None:
         metrics.set_running(await clocks.count_running(now()))

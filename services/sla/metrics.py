@@ -75,7 +75,7 @@ class ClockMetrics:
         ALARMS.labels(_ALARM_NAMES[type(event)], *_labels(event.clock), agency).inc()
 
     def observe_stopped(self, documents: Iterable[Document], event_ids: frozenset[str]) -> None:
-        """Observe the clocks that one of the events has stopped. An event that is delivered again is observed again."""
+        """Observe the clocks that one of the events has stopped; ``documents`` are those that they have changed."""
         for document in documents:
             for clock in document["clocks"]:
                 if clock["stopped_by"] in event_ids and not clock["lapses"]:

@@ -49,11 +49,6 @@ class ClockStore:
         """One complaint's clocks."""
         return await self._clocks.find_one({"_id": complaint_id}, {"history": False})
 
-    async def find_all(self, complaint_ids: Collection[str]) -> list[Document]:
-        """The clocks of several complaints."""
-        found = self._clocks.find({"_id": {"$in": list(complaint_ids)}}, {"history": False})
-        return await found.to_list(None)
-
     async def alarming(self, until: datetime, limit: int) -> list[Document]:
         """Complaints with an alarm due at ``until``, longest waiting first, with their events."""
         found = self._clocks.find({"next_alarm_at": {"$lte": until}}).sort("next_alarm_at", ASCENDING).limit(limit)

@@ -98,7 +98,9 @@ class _Forgetful(MemoryConsumer):
 class _Counting(Projection):
     """Events are not told apart: one that comes again is folded in again."""
 
-    async def apply(self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None) -> None:
+    async def apply(
+        self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None
+    ) -> list[Document]:
         for event in events:
             while isinstance(event, ComplaintEvent) and event.topic in self._takes:
                 document = (await self._store.load([event.complaint_id])).get(event.complaint_id)
@@ -111,12 +113,15 @@ class _Counting(Projection):
                 }
                 if await self._store.save([(folded, len(merged) - 1)]):
                     break
+        return []
 
 
 class _Unordered(Projection):
     """Events are kept in the order in which they arrive."""
 
-    async def apply(self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None) -> None:
+    async def apply(
+        self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None
+    ) -> list[Document]:
         for event in events:
             while isinstance(event, ComplaintEvent) and event.topic in self._takes:
                 document = (await self._store.load([event.complaint_id])).get(event.complaint_id)
@@ -132,6 +137,7 @@ class _Unordered(Projection):
                 }
                 if await self._store.save([(folded, len(known))]):
                     break
+        return []
 
 
 class _Overwritten(MemoryDocuments):

@@ -1,6 +1,5 @@
 """The sla service's clocks in memory, as far as its consumer and its ticker use them (``tests/contract``)."""
 
-from collections.abc import Collection
 from datetime import datetime
 
 from services.sla import projection
@@ -17,12 +16,8 @@ class MemoryClocks:
         self.projection = Projection(self.store, projection.deriving(rules), projection.TAKES)
 
     async def find(self, complaint_id: str) -> Document | None:
-        found = await self.find_all([complaint_id])
-        return found[0] if found else None
-
-    async def find_all(self, complaint_ids: Collection[str]) -> list[Document]:
-        found = await self.store.load(complaint_ids)
-        return [{name: value for name, value in d.items() if name != "history"} for d in found.values()]
+        found = (await self.store.load([complaint_id])).get(complaint_id)
+        return {name: value for name, value in found.items() if name != "history"} if found else None
 
     async def alarming(self, until: datetime, limit: int) -> list[Document]:
         await self.store.load(())
