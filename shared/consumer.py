@@ -28,10 +28,10 @@ Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 
 _STALLED = timedelta(seconds=60)
 _GRACE_SECONDS = 30.0
-_BREATH_SECONDS = 0.02
-"""After a batch that was not full and came at once after the one before. Fetching and committing cost the same for one
-record as for hundreds, so a busy service lets a few come together; what comes to an idle one is taken at once."""
 _BUSY_SECONDS = 0.005
+"""A batch that comes so soon after the one before shows that the service is busy: then it takes breath after a batch
+that was not full. Fetching and committing cost the same for one record as for hundreds, and a document that several
+events of a batch are about is written once. What comes to an idle service is taken at once."""
 
 
 class EventConsumer:
@@ -47,6 +47,7 @@ class EventConsumer:
         self._progress_at = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
         self._rested_at = 0.0
+        self._breath = settings.consumer_breath_seconds
         self._full = settings.consumer_batch
         self._uncommitted: dict[TopicPartition, int] = {}
         self.lag = 0
@@ -101,7 +102,7 @@ class EventConsumer:
         self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
         await self._commit()
         if busy and len(records) < self._full:
-            await asyncio.sleep(_BREATH_SECONDS)
+            await asyncio.sleep(self._breath)
         self._rested_at = time.monotonic()
 
     async def _commit(self) -> None:

@@ -40,6 +40,9 @@ class ServiceSettings(BaseSettings):
     journal_batch: int = Field(500, ge=1, description="entries of one group commit")
     relay_after_seconds: float = Field(5.0, gt=0, description="age from which the relay takes an unpublished entry")
     consumer_batch: int = Field(5000, ge=1, description="most records of one batch: the more, the cheaper a backlog")
+    consumer_breath_seconds: float = Field(
+        0.02, ge=0, le=1, description="how long a busy consumer lets records come together"
+    )
     deadlines: Deadlines = Deadlines()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
 
