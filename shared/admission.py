@@ -7,11 +7,16 @@ it is crowded.
 """
 
 from prometheus_client import Counter
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REFUSED = Counter("lapor_http_requests_refused_total", "Requests refused at the door, since too many were inside.")
 
+TOO_LARGE = "The request's body is larger than {} bytes. Send less."
+
 _UNBOUNDED = ("/health/", "/metrics")
+_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+_UPLOADS = "/photos"
 
 
 class Admission:
@@ -36,3 +41,38 @@ class Admission:
             await self._app(scope, receive, send)
         finally:
             self._inside -= 1
+
+
+class BodyLimit:
+    """ASGI middleware: bodies of at most ``most`` bytes; ``refusal`` answers what says that it is larger, and what
+    turns out to be so is broken off with 413. Uploads have a limit of their own (`shared.photos`)."""
+
+    def __init__(self, app: ASGIApp, most: int, refusal: ASGIApp) -> None:
+        self._app = app
+        self._most = most
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _WITHOUT_BODY or scope["path"].endswith(_UPLOADS):
+            await self._app(scope, receive, send)
+            return
+        told = next((value for name, value in scope["headers"] if name == b"content-length"), None)
+        if told is None:
+            await self._app(scope, self._counted(receive), send)
+        elif int(told) > self._most:  # the server has seen that it is a number
+            await self._refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _counted(self, receive: Receive) -> Receive:
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._most:
+                raise HTTPException(413, TOO_LARGE.format(self._most))
+            return message
+
+        return counted

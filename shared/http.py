@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from shared import telemetry
+from shared.admission import TOO_LARGE
 from shared.auth import InvalidToken, Principal, Verifier
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
 from shared.queries import BadCursor
@@ -83,6 +84,11 @@ def busy() -> Problem:
     detail = "The service cannot take this now. Send the same request again, with the same Idempotency-Key."
     message = "Layanan sedang sibuk. Silakan coba beberapa saat lagi."
     return Problem(503, "unavailable", detail, message, headers={"Retry-After": "2"})
+
+
+def too_large(most: int) -> Problem:
+    """413 for a body of more than ``most`` bytes."""
+    return Problem(413, "content-too-large", TOO_LARGE.format(most), "Isi permintaan terlalu besar.")
 
 
 def invalid(field: str, detail: str, message: str = "Periksa kembali isian Anda.") -> Problem:
@@ -186,12 +192,17 @@ def any_of(*roles: Role) -> Any:
     return Depends(SignedIn(*roles))
 
 
+KEY_LENGTH = (8, 200)
+
+
 async def idempotency(
     request: Request,
     idempotency_key: Annotated[
         str | None,
         Header(
-            min_length=8, max_length=200, description="Any unique text: the same request with it is carried out once."
+            min_length=KEY_LENGTH[0],
+            max_length=KEY_LENGTH[1],
+            description="Any unique text: the same request with it is carried out once.",
         ),
     ] = None,
 ) -> Idempotency | None:
@@ -227,7 +238,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:
-        name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+        if error.status_code == 413:  # whose phrase differs between versions of Python
+            name = "content-too-large"
+        else:
+            name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
         return Problem(error.status_code, name, str(error.detail), headers=dict(error.headers or {})).response()
 
     @app.exception_handler(KeyReused)

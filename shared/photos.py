@@ -17,11 +17,7 @@ from shared.media_store import PhotoStore
 from shared.media_workers import PhotoWorkers
 from shared.service import Service
 
-__all__ = ["UPLOAD_BYTES", "PhotoSettings", "Photos", "Size", "serve_photo"]
-
-
-UPLOAD_BYTES = 2**31
-"""For the routes of uploads, in place of the limit for JSON: `Photos.receive` has its own, which says more."""
+__all__ = ["PhotoSettings", "Photos", "Size", "serve_photo"]
 
 
 class PhotoSettings(BaseModel):

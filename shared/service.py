@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared import asyncapi, http, telemetry
-from shared.admission import Admission
+from shared.admission import Admission, BodyLimit
 from shared.auth import Verifier
 from shared.consumer import EventConsumer
 from shared.events import now
@@ -106,11 +106,11 @@ class Service:
             redoc_url=None,
             openapi_url="/openapi.json" if self.settings.docs else None,
             responses=http.PROBLEMS,
-            max_body_size=MAX_BODY_BYTES,
         )
         app.state.verifier = self.verifier
         http.install(app)
         app.add_middleware(telemetry.Observe)
+        app.add_middleware(BodyLimit, most=MAX_BODY_BYTES, refusal=http.too_large(MAX_BODY_BYTES).response())
         app.add_middleware(Admission, most=self.settings.requests_at_a_time, refusal=http.busy().response())
         for router in routers:
             app.include_router(router)

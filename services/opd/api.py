@@ -12,10 +12,11 @@ from shared.access import may_see
 from shared.auth import Principal
 from shared.case import Case
 from shared.desk import Moved, actor, carry_out, chronicle, state
+from shared.direct import Direct
 from shared.events import Agency, Assigned, Documented, Event, Photo, ProgressNoted, Report, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, findable, not_found, refused
 from shared.journal import Journal
-from shared.photos import UPLOAD_BYTES, Photos, Size, serve_photo
+from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.sop import Refusal, Role, Status, Transition
 
@@ -98,7 +99,7 @@ class Noted(BaseModel):
 
 def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
     """The routes of one opd service."""
-    api = APIRouter(prefix="/v1", tags=["agency desk"])
+    api = APIRouter(prefix="/v1", tags=["agency desk"], route_class=Direct)
 
     async def own(complaint_id: str, principal: Principal) -> tuple[Document, Case]:
         document = await work.find(complaint_id)
@@ -200,7 +201,6 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
         "/photos",
         summary="Upload a photo of the finished work (the body is the file)",
         status_code=201,
-        max_body_size=UPLOAD_BYTES,
     )
     async def upload(request: Request, principal: Operator) -> Photo:
         return await photos.receive(request, principal.agency or "")

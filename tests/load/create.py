@@ -50,11 +50,11 @@ class Create:
                     )
             until_level(bench, ("intake",), within=60)
             acknowledged = [complaint for load in ours for complaint in load.complaints]
-            proofs = _proofs(bench, acknowledged)
-            proofs["no request was refused"] = not sum(load.refused for load in (*ours, *floor))
+            proved = proofs(bench, acknowledged)
+            proved["no request was refused"] = not sum(load.refused for load in (*ours, *floor))
         return Measured(
             self._comparisons(ours, floor),
-            proofs,
+            proved,
             {
                 "connections": self.connections,
                 "seconds_per_run": seconds,
@@ -98,7 +98,7 @@ def _two_of_them(effort: Effort) -> Iterator[tuple[Installation, Reports, str]]:
         yield bench, Reports(citizens), url
 
 
-def _proofs(bench: Installation, acknowledged: list[str]) -> dict[str, bool]:
+def proofs(bench: Installation, acknowledged: list[str]) -> dict[str, bool]:
     """That all that was acknowledged is in the journal, marked, in the projection and on the topic."""
     with bench.mongo() as client:
         database = client[bench.services.database("intake")]

@@ -1,12 +1,14 @@
 """The door: what is beyond the bound is refused at once, and those inside are served; health is always let in."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import httpx
-from fastapi import FastAPI
+import pytest
+from fastapi import FastAPI, Request
 
 from shared import http
-from shared.admission import Admission
+from shared.admission import Admission, BodyLimit
 from tests.support.running import until
 
 
@@ -60,3 +62,38 @@ async def test_a_request_that_fails_makes_room_too() -> None:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         assert [(await client.get("/fails")).status_code for _ in range(3)] == [500, 500, 500]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_beyond_the_limit_is_refused_as_a_problem(chunked: bool) -> None:
+    app = FastAPI()
+    http.install(app)
+
+    @app.post("/things")
+    async def things(body: dict[str, str]) -> int:
+        return len(body)
+
+    @app.post("/v1/photos")
+    async def photos(request: Request) -> int:
+        return len(await request.body())
+
+    app.add_middleware(BodyLimit, most=1000, refusal=http.too_large(1000).response())
+
+    async def pieces(size: int) -> AsyncIterator[bytes]:
+        yield b'{"text": "'
+        for _ in range(size // 100):
+            yield b"x" * 100
+        yield b'"}'
+
+    async def sent(path: str, size: int) -> httpx.Response:
+        body = b"".join([piece async for piece in pieces(size)])
+        content = pieces(size) if chunked else body
+        return await client.post(path, content=content, headers={"Content-Type": "application/json"})
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        assert (await sent("/things", 900)).status_code == 200
+        refused = await sent("/things", 2000)
+        assert (refused.status_code, refused.headers["content-type"]) == (413, "application/problem+json")
+        assert refused.json()["type"] == "urn:lapor:problem:content-too-large"
+        assert "1000" in refused.json()["detail"]
+        assert (await sent("/v1/photos", 2000)).status_code == 200, "photos have a limit of their own"

@@ -36,10 +36,11 @@ from shared.auth import Principal
 from shared.calendar import Deadlines
 from shared.case import Case
 from shared.desk import Moved, actor, carry_out
+from shared.direct import Direct
 from shared.events import Closed, Photo, Report, Submitted, new_id, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, invalid, not_found
 from shared.journal import Journal, Taken
-from shared.photos import UPLOAD_BYTES, Photos, Size, serve_photo
+from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.sop import HOLDER, Role, Status
 
@@ -142,7 +143,7 @@ class Intake:
 
 def router(intake: Intake) -> APIRouter:
     """The routes about complaints."""
-    api = APIRouter(prefix="/v1", tags=["complaints"])
+    api = APIRouter(prefix="/v1", tags=["complaints"], route_class=Direct)
 
     @api.get("/categories", summary="The categories of complaints")
     async def categories() -> list[Category]:
@@ -152,7 +153,6 @@ def router(intake: Intake) -> APIRouter:
         "/photos",
         summary="Upload a photo (the body is the file: JPEG, PNG or WebP)",
         status_code=201,
-        max_body_size=UPLOAD_BYTES,
     )
     async def upload(request: Request, principal: Citizen) -> Photo:
         return await intake.photos.receive(request, principal.id)

@@ -14,6 +14,7 @@ from shared.auth import Principal
 from shared.calendar import Deadlines
 from shared.case import Case
 from shared.desk import Moved, actor, carry_out
+from shared.direct import Direct
 from shared.events import Agency, ChainEvent, now
 from shared.http import Once, any_of
 from shared.journal import Journal
@@ -59,7 +60,7 @@ class Record(BaseModel):
 
 def router(cases: CaseStore, agencies: AgencyStore, journal: Journal, deadlines: Deadlines) -> APIRouter:
     """The routes of the moves."""
-    api = APIRouter(prefix="/v1/cases/{complaint_id}", tags=["moves"])
+    api = APIRouter(prefix="/v1/cases/{complaint_id}", tags=["moves"], route_class=Direct)
 
     async def move(
         complaint_id: str, principal: Principal, decide: Callable[[Case], ChainEvent | Refusal], once: Once

@@ -1,0 +1,154 @@
+"""The short way answers as the framework's does: whatever is sent, the two cannot be told apart."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI, Query
+from fastapi.routing import APIRoute
+from pydantic import AwareDatetime, BaseModel, Field
+
+from services.intake.api import complaints
+from services.opd import api as opd
+from services.routing.api import moves
+from shared import http
+from shared.auth import Principal, Verifier
+from shared.direct import Direct, Plan
+from shared.http import Once, Problem, any_of
+from shared.sop import Role
+from tests.support import tokens
+
+CITIZEN = tokens.bearer(Role.CITIZEN, "citizen-1")
+JSON = {"Content-Type": "application/json"}
+GOOD = b'{"name": "Siti", "at": "2026-11-20T07:30:00+07:00", "tags": ["a"], "place": {"longitude": 109.3}}'
+
+
+class Point(BaseModel):
+    longitude: float = Field(ge=-180, le=180)
+
+
+class Given(BaseModel):
+    name: str = Field(min_length=2, max_length=10)
+    at: AwareDatetime
+    tags: list[str] = []
+    place: Point | None = None
+    count: int = 1
+
+
+class Answer(BaseModel):
+    given: Given
+    complaint: str
+    account: str
+    key: str | None
+
+
+def app(route_class: type[APIRoute]) -> FastAPI:
+    """One route like those of the desks."""
+    made = FastAPI()
+    http.install(made)
+    made.state.verifier = Verifier("http://127.0.0.1:1/none")
+    tokens.trust(made.state.verifier)
+    api = APIRouter(prefix="/v1", route_class=route_class)
+
+    @api.post("/things/{complaint_id}", status_code=201)
+    async def move(
+        complaint_id: str, body: Given, principal: Annotated[Principal, any_of(Role.CITIZEN)], once: Once
+    ) -> Answer:
+        if body.name.startswith("taken"):
+            raise Problem(409, "taken", "It is taken.")
+        return Answer(given=body, complaint=complaint_id, account=principal.id, key=once.key if once else None)
+
+    made.include_router(api)
+    return made
+
+
+@pytest.fixture
+async def both() -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    usual, direct = (
+        httpx.AsyncClient(transport=httpx.ASGITransport(app(kind)), base_url="http://service")
+        for kind in (APIRoute, Direct)
+    )
+    async with usual, direct:
+        yield usual, direct
+
+
+def sent(body: bytes = GOOD, **headers: str) -> tuple[bytes, dict[str, str]]:
+    return body, {**JSON, **CITIZEN, **{name.replace("_", "-"): value for name, value in headers.items()}}
+
+
+REQUESTS: dict[str, tuple[bytes, dict[str, str]]] = {
+    "as it should be": sent(),
+    "with a key": sent(idempotency_key="a-key-of-mine"),
+    "with a charset": sent(Content_Type="application/json; charset=utf-8"),
+    "a key too short": sent(idempotency_key="short"),
+    "a key too long": sent(idempotency_key="x" * 201),
+    "a key too short for nobody": (GOOD, {**JSON, "Idempotency-Key": "short"}),
+    "no token": (GOOD, JSON),
+    "another scheme": (GOOD, {**JSON, "Authorization": "Basic c2l0aTpyYWhhc2lh"}),
+    "a forged token": (GOOD, {**JSON, "Authorization": CITIZEN["Authorization"][:-4] + "AAAA"}),
+    "another role": (GOOD, {**JSON, **tokens.bearer(Role.COORDINATOR, "c-1")}),
+    "no content type": (GOOD, CITIZEN),
+    "another content type": sent(Content_Type="text/plain"),
+    "no body": sent(b""),
+    "no JSON": sent(b"{"),
+    "no object": sent(b'["Siti"]'),
+    "null": sent(b"null"),
+    "a field missing": sent(b'{"name": "Siti"}'),
+    "a field too short": sent(GOOD.replace(b"Siti", b"S")),
+    "a number as text": sent(GOOD.replace(b'"tags"', b'"count": "7", "tags"')),
+    "a number that is none": sent(GOOD.replace(b'"tags"', b'"count": "seven", "tags"')),
+    "not a number": sent(GOOD.replace(b"109.3", b"NaN")),
+    "out of range": sent(GOOD.replace(b"109.3", b"1e400")),
+    "a time without a zone": sent(GOOD.replace(b"+07:00", b"")),
+    "half a surrogate": sent(GOOD.replace(b"Siti", b"taken\\ud800")),
+    "no UTF-8": sent(GOOD.replace(b'"a"', b'"\xff"')),
+    "a field twice": sent(GOOD[:-1] + b', "name": "Budi"}'),
+    "a field that is not known": sent(GOOD[:-1] + b', "role": "admin"}'),
+    "a refusal of the endpoint": sent(GOOD.replace(b"Siti", b"taken")),
+}
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+async def test_the_answer_is_the_framework_s(both: tuple[httpx.AsyncClient, httpx.AsyncClient], what: str) -> None:
+    body, headers = REQUESTS[what]
+    usual, direct = [await client.post("/v1/things/abc", content=body, headers=headers) for client in both]
+    assert (direct.status_code, direct.headers.items()) == (usual.status_code, usual.headers.items())
+    assert direct.json() == usual.json()
+
+
+async def test_the_document_is_the_framework_s(both: tuple[httpx.AsyncClient, httpx.AsyncClient]) -> None:
+    usual, direct = [(await client.get("/openapi.json")).json() for client in both]
+    assert direct == usual
+    assert "/v1/things/{complaint_id}" in direct["paths"]
+
+
+def test_what_the_short_way_does_not_know_goes_the_usual_way() -> None:
+    api = APIRouter(route_class=Direct)
+
+    @api.get("/listed")
+    async def listed(limit: Annotated[int, Query(ge=1)] = 20) -> Answer:
+        raise NotImplementedError
+
+    @api.post("/several")
+    async def several(one: Given, two: Point) -> Answer:
+        raise NotImplementedError
+
+    @api.post("/free")
+    async def free(body: Given) -> dict[str, Any]:
+        raise NotImplementedError
+
+    plans = [Plan.of(route) for route in api.routes if isinstance(route, APIRoute)]
+    assert plans == [None, None, None]
+
+
+def test_the_moves_of_every_desk_take_the_short_way() -> None:
+    nothing: Any = None
+    intake: Any = type("Intake", (), {"categories": []})()
+    routers = (complaints.router(intake), moves.router(*[nothing] * 4), opd.router(*[nothing] * 3))
+    posts = [r for router in routers for r in router.routes if isinstance(r, APIRoute) and r.methods == {"POST"}]
+    short = {route.path.rsplit("/", 1)[1] for route in posts if Plan.of(route) is not None}
+    assert short >= {
+        "complaints", "resubmit", "reopen", "rate", "withdraw", "forward", "return", "assign", "rework", "document",
+        "start", "decline", "complete", "notes",
+    }  # fmt: skip
