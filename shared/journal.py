@@ -23,8 +23,8 @@ from shared.projection import Document
 log = structlog.get_logger()
 T = TypeVar("T")
 
-WRITERS = 2
-"""Batches under way at a time: while one is with the database, the next is made ready."""
+WRITERS = 4
+"""Batches under way at a time: while some wait for the disk, the next is made ready."""
 MARK_EVERY = 0.1
 """Seconds between marks while few are to be made: well below the relay's patience."""
 

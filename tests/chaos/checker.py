@@ -192,7 +192,7 @@ def _in_routing(now: Standing, life: Life) -> Json:
         "submitted_at": now.submitted_at, "moved_at": now.moved_at, "alarm": _alarm(now, life),
         "informed": [{"at": t.at, "event": t.topic, "seq": t.seq} for t in informs],
         "district": now.report["place"]["district"] if now.report else None,
-        **_of_report(now, "title", "description", "category", "visibility"),
+        **_of_report(now, "title", "category", "visibility"),
     }  # fmt: skip
 
 

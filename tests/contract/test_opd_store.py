@@ -26,7 +26,7 @@ class Stores:
     async def last_plan(self) -> Document:
         """What the profiler recorded of the latest read."""
         reads = {"ns": {"$regex": r"\.work$"}, "planSummary": {"$exists": True}, "op": "query"}
-        found: Document | None = await self.database["system.profile"].find_one(reads, sort=[("ts", -1)])
+        found: Document | None = await self.database["system.profile"].find_one(reads, sort=[("$natural", -1)])
         assert found is not None
         return found
 

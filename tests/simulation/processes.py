@@ -6,7 +6,7 @@ the provider that takes e-mails, and the answers of a photo store.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -153,10 +153,9 @@ class Complaints:
     async def find(self, complaint_id: str) -> Document | None:
         return await self._by_id.get(complaint_id)
 
-    async def lapsed(self, at: datetime) -> AsyncIterator[Document]:
+    async def lapsed(self, at: datetime, limit: int) -> list[Document]:
         over = [i for i, d in self._kept.documents.items() if d["lapses_at"] and d["lapses_at"] < at]
-        for document in (await self._store.load(over)).values():
-            yield document
+        return list((await self._store.load(over[:limit])).values())
 
 
 class Provider:
