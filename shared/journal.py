@@ -26,8 +26,8 @@ T = TypeVar("T")
 WRITERS = 4
 """Batches under way at a time: while some wait for the disk, the next is made ready."""
 SEND_REST = 0.01
-"""Seconds of rest after sending while little waits: sending one costs nearly what sending fifty does, so what follows at
-once goes together; what comes to a desk at rest is sent as it comes."""
+"""Seconds of rest after sending while little waits: sending one costs nearly what sending fifty does, so what follows
+at once goes together; what comes to a desk at rest is sent as it comes."""
 MARK_EVERY = 0.1
 """Seconds between marks while few are to be made: well below the relay's patience."""
 
