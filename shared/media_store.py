@@ -7,6 +7,7 @@ completed when the photo is sent again. Next to ``shared.storage``, this is the 
 that knows MongoDB's syntax.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -110,10 +111,10 @@ class PhotoStore:
         What was found is remembered: a photo's owner stays its owner. Whoever takes photos away has to clear it.
         """
         pairs = [(photo_id, owner_id) for photo_id in content_hashes]
-        sizes = [self._known.get(pair) or await self._owned.get(pair) for pair in pairs]
-        for pair, size in zip(pairs, sizes, strict=True):
-            if size:
-                self._known[pair] = size
+        new = [pair for pair in pairs if pair not in self._known]
+        found = dict(zip(new, await asyncio.gather(*map(self._owned.get, new)), strict=True))
+        sizes = [self._known.get(pair) or found.get(pair) for pair in pairs]
+        self._known |= {pair: size for pair, size in found.items() if size}
         while len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
         return {photo_id: size for photo_id, size in zip(content_hashes, sizes, strict=True) if size}
