@@ -23,8 +23,8 @@ def trust(verifier: Verifier) -> None:
     verifier.trust(public_key())
 
 
-def token(role: Role, account_id: str = "test-account", agency: str | None = None, *, lasts: float = 600) -> str:
-    """A token of ``role``; ``lasts`` seconds (negative: it has expired)."""
+def token(role: Role, account_id: str = "test-account", agency: str | None = None, *, lasts: float = 86_400) -> str:
+    """A token of ``role``; ``lasts`` seconds (negative: it has expired). Made on import, it must outlive all tests."""
     issued = int(time.time())
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": account_id, "role": role.value, "iat": issued}
     claims |= {"exp": int(issued + lasts)} | ({"agency": agency} if agency else {})

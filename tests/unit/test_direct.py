@@ -77,44 +77,53 @@ def sent(body: bytes = GOOD, **headers: str) -> tuple[bytes, dict[str, str]]:
     return body, {**JSON, **CITIZEN, **{name.replace("_", "-"): value for name, value in headers.items()}}
 
 
-REQUESTS: dict[str, tuple[bytes, dict[str, str]]] = {
-    "as it should be": sent(),
-    "with a key": sent(idempotency_key="a-key-of-mine"),
-    "with a charset": sent(Content_Type="application/json; charset=utf-8"),
-    "a key too short": sent(idempotency_key="short"),
-    "a key too long": sent(idempotency_key="x" * 201),
-    "a key too short for nobody": (GOOD, {**JSON, "Idempotency-Key": "short"}),
-    "no token": (GOOD, JSON),
-    "another scheme": (GOOD, {**JSON, "Authorization": "Basic c2l0aTpyYWhhc2lh"}),
-    "a forged token": (GOOD, {**JSON, "Authorization": CITIZEN["Authorization"][:-4] + "AAAA"}),
-    "another role": (GOOD, {**JSON, **tokens.bearer(Role.COORDINATOR, "c-1")}),
-    "no content type": (GOOD, CITIZEN),
-    "another content type": sent(Content_Type="text/plain"),
-    "no body": sent(b""),
-    "no JSON": sent(b"{"),
-    "no object": sent(b'["Siti"]'),
-    "null": sent(b"null"),
-    "a field missing": sent(b'{"name": "Siti"}'),
-    "a field too short": sent(GOOD.replace(b"Siti", b"S")),
-    "a number as text": sent(GOOD.replace(b'"tags"', b'"count": "7", "tags"')),
-    "a number that is none": sent(GOOD.replace(b'"tags"', b'"count": "seven", "tags"')),
-    "not a number": sent(GOOD.replace(b"109.3", b"NaN")),
-    "out of range": sent(GOOD.replace(b"109.3", b"1e400")),
-    "a time without a zone": sent(GOOD.replace(b"+07:00", b"")),
-    "half a surrogate": sent(GOOD.replace(b"Siti", b"taken\\ud800")),
-    "no UTF-8": sent(GOOD.replace(b'"a"', b'"\xff"')),
-    "a field twice": sent(GOOD[:-1] + b', "name": "Budi"}'),
-    "a field that is not known": sent(GOOD[:-1] + b', "role": "admin"}'),
-    "a refusal of the endpoint": sent(GOOD.replace(b"Siti", b"taken")),
+REQUESTS: dict[str, tuple[int, bytes, dict[str, str]]] = {
+    "as it should be": (201, *sent()),
+    "with a key": (201, *sent(idempotency_key="a-key-of-mine")),
+    "with a charset": (201, *sent(Content_Type="application/json; charset=utf-8")),
+    "a key too short": (422, *sent(idempotency_key="short")),
+    "a key too long": (422, *sent(idempotency_key="x" * 201)),
+    "a key too short for nobody": (401, GOOD, {**JSON, "Idempotency-Key": "short"}),
+    "no token": (401, GOOD, JSON),
+    "another scheme": (401, GOOD, {**JSON, "Authorization": "Basic c2l0aTpyYWhhc2lh"}),
+    "a forged token": (401, GOOD, {**JSON, "Authorization": CITIZEN["Authorization"][:-4] + "AAAA"}),
+    "another role": (403, GOOD, {**JSON, **tokens.bearer(Role.COORDINATOR, "c-1")}),
+    "no content type": (422, GOOD, CITIZEN),
+    "another content type": (422, *sent(Content_Type="text/plain")),
+    "no body": (422, *sent(b"")),
+    "no JSON": (422, *sent(b"{")),
+    "no object": (422, *sent(b'["Siti"]')),
+    "null": (422, *sent(b"null")),
+    "a field missing": (422, *sent(b'{"name": "Siti"}')),
+    "a field too short": (422, *sent(GOOD.replace(b"Siti", b"S"))),
+    "a number as text": (201, *sent(GOOD.replace(b'"tags"', b'"count": "7", "tags"'))),
+    "a number that is none": (422, *sent(GOOD.replace(b'"tags"', b'"count": "seven", "tags"'))),
+    "not a number": (422, *sent(GOOD.replace(b"109.3", b"NaN"))),
+    "out of range": (422, *sent(GOOD.replace(b"109.3", b"1e400"))),
+    "a time without a zone": (422, *sent(GOOD.replace(b"+07:00", b""))),
+    "half a surrogate": (422, *sent(GOOD.replace(b"Siti", b"taken\\ud800"))),
+    "no UTF-8": (400, *sent(GOOD.replace(b'"a"', b'"\xff"'))),
+    "a field twice": (201, *sent(GOOD[:-1] + b', "name": "Budi"}')),
+    "a field that is not known": (201, *sent(GOOD[:-1] + b', "role": "admin"}')),
+    "a refusal of the endpoint": (409, *sent(GOOD.replace(b"Siti", b"taken"))),
 }
 
 
 @pytest.mark.parametrize("what", REQUESTS)
 async def test_the_answer_is_the_framework_s(both: tuple[httpx.AsyncClient, httpx.AsyncClient], what: str) -> None:
-    body, headers = REQUESTS[what]
+    status, body, headers = REQUESTS[what]
     usual, direct = [await client.post("/v1/things/abc", content=body, headers=headers) for client in both]
+    assert usual.status_code == status
     assert (direct.status_code, direct.headers.items()) == (usual.status_code, usual.headers.items())
     assert direct.json() == usual.json()
+
+
+async def test_what_nobody_in_particular_sends_is_not_even_parsed(
+    both: tuple[httpx.AsyncClient, httpx.AsyncClient],
+) -> None:
+    """The one difference: the framework complains of a body that is no JSON before it asks who sends it."""
+    usual, direct = [await client.post("/v1/things/abc", content=b"{", headers=JSON) for client in both]
+    assert (direct.status_code, usual.status_code) == (401, 422)
 
 
 async def test_the_document_is_the_framework_s(both: tuple[httpx.AsyncClient, httpx.AsyncClient]) -> None:
