@@ -1,36 +1,40 @@
-"""Routes for what is asked most: a request that is as it should be goes straight to its endpoint.
+"""The short way of what is asked most: a request that is as it should be goes straight to its endpoint.
 
-The framework resolves dependencies, parses and validates in general steps that cost as much as the rest of a move
-together. Where a route has only what those of the desks have (the caller, an Idempotency-Key, parts of the path, one
-JSON body), the same can be done in four: who asks, the key, the body by the model's own parser, the answer by the
-model's own writer. Whatever is unusual about a request goes the framework's way, so that errors and documents stay its
-own.
+The framework resolves routes and dependencies, parses and validates in general steps and layers that cost more than the
+rest of a move together. Where a route has only what those of the desks have (the caller, an Idempotency-Key, parts of
+the path, one JSON body), the same can be done in four steps: who asks, the key, the body by the model's own parser, the
+answer by the model's own writer. Whatever is unusual about a request goes the framework's way, and so does whatever an
+endpoint raises, so that errors and documents stay the framework's own.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, cast
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.http import KEY_LENGTH, SignedIn, idempotency
+from shared.http import KEY_LENGTH, SignedIn, idempotency, once_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
+_RAISED = "lapor.raised"
+_CONTENT_TYPE = (b"content-type", b"application/json")
+
 
 class Direct(APIRoute):
-    """A route that takes the short way if its shape allows it."""
+    """A route that takes the short way if its shape allows it. The framework answers for what the endpoint raised."""
 
     def get_route_handler(self) -> Handler:
         usual = super().get_route_handler()
-        plan = Plan.of(self)
-        if plan is None:
-            return usual
 
         async def handle(request: Request) -> Response:
-            return await plan.answer(request) or await usual(request)
+            raised = request.scope.pop(_RAISED, None)
+            if raised is not None:
+                raise raised
+            return await usual(request)
 
         return handle
 
@@ -39,11 +43,12 @@ class Plan:
     """How a route's endpoint is called and answered."""
 
     def __init__(self, route: APIRoute, body: tuple[str, TypeAdapter[Any]] | None) -> None:
+        self.route = route
         self._endpoint: Callable[..., Awaitable[BaseModel]] = route.endpoint
-        self._status = route.status_code or 200
-        self._path = [field.name for field in route.dependant.path_params]
-        self._asked = [(str(d.name), d.call) for d in route.dependant.dependencies]
+        self._callers = [(str(d.name), d.call) for d in route.dependant.dependencies if isinstance(d.call, SignedIn)]
+        self._keys = [str(d.name) for d in route.dependant.dependencies if d.call is idempotency]
         self._body = body
+        self.status = route.status_code or 200
 
     @classmethod
     def of(cls, route: APIRoute) -> "Plan | None":
@@ -52,31 +57,96 @@ class Plan:
         others = (*needs.query_params, *needs.header_params, *needs.cookie_params)
         texts = all(field.field_info.annotation is str and not field.field_info.metadata for field in needs.path_params)
         known = all(isinstance(d.call, SignedIn) or d.call is idempotency for d in needs.dependencies)
+        callers = sum(isinstance(d.call, SignedIn) for d in needs.dependencies)
         bodies = [(field.name, field.field_info.annotation) for field in needs.body_params]
         models = all(isinstance(kind, type) and issubclass(kind, BaseModel) for _, kind in bodies)
         answer = route.response_model
         answered = isinstance(answer, type) and issubclass(answer, BaseModel)
         special = needs.request_param_name or needs.response_param_name or needs.background_tasks_param_name
-        if others or not (texts and known and models and answered) or len(bodies) > 1 or special or not needs.path:
+        shaped = texts and known and models and answered and callers == 1 and route.methods == {"POST"}
+        if others or not shaped or len(bodies) > 1 or special or not needs.path:
             return None
         return cls(route, (bodies[0][0], TypeAdapter(cast(Any, bodies[0][1]))) if bodies else None)
 
-    async def answer(self, request: Request) -> Response | None:
+    async def answer(self, scope: Scope, body: bytes) -> bytes | None:
         """The endpoint's answer, or None if the request is to go the usual way. Raises what the endpoint raises."""
-        headers = request.headers
-        key = headers.get("idempotency-key")
+        authorization = content_type = b""
+        key: str | None = None
+        for header, value in scope["headers"]:
+            if header == b"authorization":
+                authorization = authorization or value
+            elif header == b"content-type":
+                content_type = content_type or value
+            elif header == b"idempotency-key" and key is None:
+                key = value.decode("latin-1")
         if key is not None and not KEY_LENGTH[0] <= len(key) <= KEY_LENGTH[1]:
             return None
-        values: dict[str, Any] = {name: request.path_params[name] for name in self._path}
-        for name, call in self._asked:
-            values[name] = await (idempotency(request, key) if call is idempotency else call(request))  # type: ignore[misc]
+        values: dict[str, Any] = dict(scope["path_params"])
+        ((name, signed_in),) = self._callers
+        caller = await signed_in.admit(scope["app"].state.verifier, authorization.decode("latin-1"))
+        values[name] = caller
         if self._body is not None:
-            if headers.get("content-type") != "application/json":
+            if content_type != b"application/json":
                 return None
             name, adapter = self._body
             try:
-                values[name] = adapter.validate_json(await request.body())
+                values[name] = adapter.validate_json(body)
             except ValidationError:
                 return None
-        answer = await self._endpoint(**values)
-        return Response(answer.model_dump_json(), self._status, media_type="application/json")
+        for name in self._keys:
+            values[name] = once_of(caller, scope, key, body)
+        return (await self._endpoint(**values)).model_dump_json().encode()
+
+
+class ShortWay:
+    """ASGI layer before the framework's own: requests for ``routers``' `Direct` routes are answered here where that can
+    be."""
+
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
+        self._app = app
+        self._plans: dict[str, list[Plan]] = {}
+        for router in routers:
+            for route in router.routes:
+                plan = Plan.of(route) if isinstance(route, Direct) else None
+                last = getattr(route, "path", "").rpartition("/")[2]
+                if plan and not last.startswith("{"):
+                    self._plans.setdefault(last, []).append(plan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plan = self._plan(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if plan is None:
+            await self._app(scope, receive, send)
+            return
+        taken: list[Message] = []
+        while not taken or taken[-1].get("more_body"):
+            taken.append(await receive())
+        answer: bytes | None = None
+        if taken[-1]["type"] == "http.request":
+            try:
+                answer = await plan.answer(scope, b"".join(message.get("body", b"") for message in taken))
+            except Exception as error:  # noqa: BLE001 - the framework's layers answer for it
+                scope[_RAISED] = error
+        if answer is None:
+            await self._app(scope, _again(taken, receive), send)
+            return
+        headers = [(b"content-length", str(len(answer)).encode()), _CONTENT_TYPE]
+        await send({"type": "http.response.start", "status": plan.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    def _plan(self, scope: Scope) -> Plan | None:
+        path: str = scope["path"]
+        for plan in self._plans.get(path.rpartition("/")[2], ()):
+            if match := plan.route.path_regex.match(path):
+                scope["route"], scope["path_params"] = plan.route, match.groupdict()
+                return plan
+        return None
+
+
+def _again(taken: list[Message], receive: Receive) -> Receive:
+    """What was taken, once more, then what comes."""
+    left = list(reversed(taken))
+
+    async def again() -> Message:
+        return left.pop() if left else await receive()
+
+    return again

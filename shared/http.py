@@ -14,8 +14,8 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
-from shared import telemetry
 from shared.admission import TOO_LARGE
 from shared.auth import InvalidToken, Principal, Verifier
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
@@ -161,17 +161,20 @@ class SignedIn(HTTPBearer):
         self._roles = frozenset(roles)
 
     async def __call__(self, request: Request) -> Principal:  # type: ignore[override]  # the account, not the token
-        principal = await _principal(request)
+        return await self.admit(request.app.state.verifier, request.headers.get("authorization", ""))
+
+    async def admit(self, verifier: Verifier, authorization: str) -> Principal:
+        """The account of whoever sent this Authorization header. Raises 401 or 403."""
+        principal = await _principal(verifier, authorization)
         if self._roles and principal.role not in self._roles:
             raise refused(Refusal.WRONG_ROLE)
         return principal
 
 
-async def _principal(request: Request) -> Principal:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+async def _principal(verifier: Verifier, authorization: str) -> Principal:
+    scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise _unauthorized("Send a bearer token: sign in at the intake service.")
-    verifier: Verifier = request.app.state.verifier
     try:
         return await verifier.verify(token)
     except InvalidToken as error:
@@ -209,9 +212,13 @@ async def idempotency(
     """The Idempotency-Key of a POST that creates, bound to the caller, the route and the body."""
     if idempotency_key is None:
         return None
-    route = f"{request.method} {request.url.path}"
-    account = (await _principal(request)).id
-    return Idempotency.of(account, route, idempotency_key, await request.body())
+    caller = await _principal(request.app.state.verifier, request.headers.get("authorization", ""))
+    return once_of(caller, request.scope, idempotency_key, await request.body())
+
+
+def once_of(caller: Principal, scope: Scope, key: str | None, body: bytes) -> Idempotency | None:
+    """The same from its parts."""
+    return Idempotency.of(caller.id, f"{scope['method']} {scope['path']}", key, body) if key is not None else None
 
 
 Once = Annotated[Idempotency | None, Depends(idempotency)]
@@ -272,5 +279,4 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _unexpected(_: Request, __: Exception) -> JSONResponse:
         detail = "The service failed on this request; its operators have been told. Give them the header x-trace-id."
-        headers = {"x-trace-id": telemetry.trace_id()}  # this answer is made outside of what adds it to the others
-        return Problem(500, "internal-error", detail, "Terjadi kesalahan pada sistem.", headers=headers).response()
+        return Problem(500, "internal-error", detail, "Terjadi kesalahan pada sistem.").response()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 
 import structlog
@@ -18,11 +19,13 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp
 
 from shared import asyncapi, http, telemetry
 from shared.admission import Admission, BodyLimit
 from shared.auth import Verifier
 from shared.consumer import EventConsumer
+from shared.direct import ShortWay
 from shared.events import now
 from shared.journal import Journal, Projecting
 from shared.publisher import Publisher
@@ -44,6 +47,15 @@ class Contract:
 
     consumes: Sequence[str]
     issues: Sequence[str]
+
+
+class App(FastAPI):
+    """An application with layers outside of the framework's own: ``doors``, the outermost last."""
+
+    doors: Sequence[Callable[[ASGIApp], ASGIApp]] = ()
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return reduce(lambda inner, door: door(inner), self.doors, super().build_middleware_stack())
 
 
 class Service:
@@ -97,7 +109,7 @@ class Service:
 
     def app(self, title: str, description: str, routers: Sequence[APIRouter]) -> FastAPI:
         """The ASGI application, with health, metrics and documents beside the service's own routes."""
-        app = FastAPI(
+        app = App(
             title=title,
             description=description,
             version="1.0.0",
@@ -109,9 +121,13 @@ class Service:
         )
         app.state.verifier = self.verifier
         http.install(app)
-        app.add_middleware(telemetry.Observe)
-        app.add_middleware(BodyLimit, most=MAX_BODY_BYTES, refusal=http.too_large(MAX_BODY_BYTES).response())
-        app.add_middleware(Admission, most=self.settings.requests_at_a_time, refusal=http.busy().response())
+        most = self.settings.requests_at_a_time
+        app.doors = [
+            lambda inner: ShortWay(inner, routers),
+            telemetry.Observe,
+            lambda inner: BodyLimit(inner, MAX_BODY_BYTES, http.too_large(MAX_BODY_BYTES).response()),
+            lambda inner: Admission(inner, most, http.busy().response()),
+        ]
         for router in routers:
             app.include_router(router)
         app.include_router(self._operations())

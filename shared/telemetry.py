@@ -108,11 +108,6 @@ def traceparent() -> str | None:
     return value if isinstance(value, str) else None
 
 
-def trace_id() -> str:
-    """The trace id of the request being answered, empty outside of one."""
-    return str(structlog.contextvars.get_contextvars().get("trace_id", ""))
-
-
 class Observe:
     """ASGI middleware: rate, errors and duration per route, the trace context, and one log line per failed request."""
 

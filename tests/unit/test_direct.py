@@ -5,17 +5,19 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Query
+from fastapi import APIRouter, FastAPI, Query, Response
 from fastapi.routing import APIRoute
 from pydantic import AwareDatetime, BaseModel, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.intake.api import complaints
 from services.opd import api as opd
 from services.routing.api import moves
 from shared import http
 from shared.auth import Principal, Verifier
-from shared.direct import Direct, Plan
+from shared.direct import Direct, Plan, ShortWay
 from shared.http import Once, Problem, any_of
+from shared.service import App
 from shared.sop import Role
 from tests.support import tokens
 
@@ -43,15 +45,25 @@ class Answer(BaseModel):
     key: str | None
 
 
+class Unreachable:
+    """A layer of the framework that answers 418 to all."""
+
+    def __init__(self, _: ASGIApp) -> None:
+        self._answer = Response(status_code=418)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(scope, receive, send)
+
+
 def app(route_class: type[APIRoute]) -> FastAPI:
     """One route like those of the desks."""
-    made = FastAPI()
+    made = App()
     http.install(made)
     made.state.verifier = Verifier("http://127.0.0.1:1/none")
     tokens.trust(made.state.verifier)
     api = APIRouter(prefix="/v1", route_class=route_class)
 
-    @api.post("/things/{complaint_id}", status_code=201)
+    @api.post("/things/{complaint_id}/move", status_code=201)
     async def move(
         complaint_id: str, body: Given, principal: Annotated[Principal, any_of(Role.CITIZEN)], once: Once
     ) -> Answer:
@@ -60,6 +72,8 @@ def app(route_class: type[APIRoute]) -> FastAPI:
         return Answer(given=body, complaint=complaint_id, account=principal.id, key=once.key if once else None)
 
     made.include_router(api)
+    if route_class is Direct:
+        made.doors = [lambda inner: ShortWay(inner, [api])]
     return made
 
 
@@ -112,24 +126,32 @@ REQUESTS: dict[str, tuple[int, bytes, dict[str, str]]] = {
 @pytest.mark.parametrize("what", REQUESTS)
 async def test_the_answer_is_the_framework_s(both: tuple[httpx.AsyncClient, httpx.AsyncClient], what: str) -> None:
     status, body, headers = REQUESTS[what]
-    usual, direct = [await client.post("/v1/things/abc", content=body, headers=headers) for client in both]
+    usual, direct = [await client.post("/v1/things/abc/move", content=body, headers=headers) for client in both]
     assert usual.status_code == status
     assert (direct.status_code, direct.headers.items()) == (usual.status_code, usual.headers.items())
     assert direct.json() == usual.json()
+
+
+async def test_a_request_as_it_should_be_does_not_reach_the_framework_s_layers() -> None:
+    made = app(Direct)
+    made.add_middleware(Unreachable)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://service") as client:
+        assert (await client.post("/v1/things/abc/move", content=GOOD, headers=JSON | CITIZEN)).status_code == 201
+        assert (await client.post("/v1/things/abc/move", content=GOOD, headers=CITIZEN)).status_code == 418
 
 
 async def test_what_nobody_in_particular_sends_is_not_even_parsed(
     both: tuple[httpx.AsyncClient, httpx.AsyncClient],
 ) -> None:
     """The one difference: the framework complains of a body that is no JSON before it asks who sends it."""
-    usual, direct = [await client.post("/v1/things/abc", content=b"{", headers=JSON) for client in both]
+    usual, direct = [await client.post("/v1/things/abc/move", content=b"{", headers=JSON) for client in both]
     assert (direct.status_code, usual.status_code) == (401, 422)
 
 
 async def test_the_document_is_the_framework_s(both: tuple[httpx.AsyncClient, httpx.AsyncClient]) -> None:
     usual, direct = [(await client.get("/openapi.json")).json() for client in both]
     assert direct == usual
-    assert "/v1/things/{complaint_id}" in direct["paths"]
+    assert "/v1/things/{complaint_id}/move" in direct["paths"]
 
 
 def test_what_the_short_way_does_not_know_goes_the_usual_way() -> None:

@@ -15,6 +15,7 @@ from shared.events import Moment
 from shared.http import REFUSALS, Caller, Cursor, Limit, Once, Problem, any_of, not_found, refused
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
 from shared.queries import BadCursor
+from shared.service import App
 from shared.sop import Refusal, Role
 from tests.support import tokens
 
@@ -41,11 +42,11 @@ class Form(BaseModel):
 
 
 def build() -> FastAPI:
-    app = FastAPI()
+    app = App()
     app.state.verifier = Verifier("http://127.0.0.1:1/never-asked")
     tokens.trust(app.state.verifier)
     http.install(app)
-    app.add_middleware(telemetry.Observe)
+    app.doors = [telemetry.Observe]
 
     @app.get("/fails/{how}")
     async def fails(how: str) -> None:
