@@ -9,6 +9,7 @@ reporter and actor are opaque ids.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 import uuid_utils
@@ -106,6 +107,11 @@ class Event(Model):
     topic: ClassVar[str]
     id: str
     occurred_at: Moment
+
+    @cached_property
+    def stored(self) -> dict[str, Any]:
+        """The event as journals and projections keep it. One for all: do not change it."""
+        return self.model_dump()
 
     @property
     def key(self) -> str:

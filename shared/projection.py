@@ -2,11 +2,14 @@
 
 A document is a function of the *set* of its complaint's events. It keeps them (``history``, sorted along the chain) and
 all its other fields are derived from them, so order and repetition cannot matter, and a rebuild from the topics gives
-the same document. ``revision`` is the number of events in it: the compare-and-set value of concurrent writers.
+the same document. ``revision`` names that set: the compare-and-set value of concurrent writers.
 """
 
 import asyncio
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from shared.events import ChainEvent, ComplaintEvent, Event, from_document
@@ -14,11 +17,16 @@ from shared.events import ChainEvent, ComplaintEvent, Event, from_document
 _PAUSES = (0, 0.02, 0.05, 0.1, 0.2)
 """Seconds before each look whether another writer's documents are on disk."""
 
+REMEMBERED = 1000
+"""Documents that each projection remembers as it saved them last: what happened to a complaint just now is what the
+next event is about, and need not be read and decoded again."""
 _AT_A_TIME = 50
 """Documents folded between two turns of the event loop."""
 
 Document = dict[str, Any]
 Derive = Callable[[Sequence[ComplaintEvent]], Document]
+Change = tuple[Document, Document | None]
+"""A document as it is to be, and as it was read (None: there is none yet)."""
 
 
 def chain_order(event: ComplaintEvent) -> tuple[int, bool, Any, str]:
@@ -26,33 +34,52 @@ def chain_order(event: ComplaintEvent) -> tuple[int, bool, Any, str]:
     return (event.seq, not isinstance(event, ChainEvent), event.occurred_at, event.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A document and the events in it, each with the entry that it is kept in."""
+
+    document: Document
+    told: Sequence[tuple[ComplaintEvent, Document]]
+
+    @classmethod
+    def of(cls, document: Document) -> "Folded":
+        """A document as it was read, its events decoded."""
+        events = ((from_document(entry["topic"], entry), entry) for entry in document["history"])
+        return cls(document, [(event, entry) for event, entry in events if isinstance(event, ComplaintEvent)])
+
+    @classmethod
+    def with_events(cls, known: "Folded | None", events: Iterable[ComplaintEvent], derive: Derive) -> "Folded | None":
+        """``known`` with ``events`` in it, or None if it has them all already. All events are of one complaint."""
+        there = {event.id for event, _ in known.told} if known else set()
+        fresh = {event.id: event for event in events if event.id not in there}
+        if not fresh:
+            return None
+        entries = ((event, {"topic": event.topic, **event.stored}) for event in fresh.values())
+        told = sorted([*(known.told if known else ()), *entries], key=lambda one: chain_order(one[0]))
+        document = {
+            **derive([event for event, _ in told]),
+            "_id": told[0][0].complaint_id,
+            "revision": revision(event.id for event, _ in told),
+            "history": [entry for _, entry in told],
+        }
+        return cls(document, told)
+
+
+def revision(ids: Iterable[str]) -> int:
+    """What tells one set of events from another: 63 bits of a hash."""
+    digest = hashlib.blake2b("\n".join(sorted(ids)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
 def history(document: Document | None) -> list[ComplaintEvent]:
     """The events that a document was folded from, in order."""
-    return [event for event, _ in _told(document)]
-
-
-def _told(document: Document | None) -> list[tuple[ComplaintEvent, Document]]:
-    """The events of a document, each with the entry that it is kept in."""
-    if document is None:
-        return []
-    events = ((from_document(entry["topic"], entry), entry) for entry in document["history"])
-    return [(event, entry) for event, entry in events if isinstance(event, ComplaintEvent)]
+    return [event for event, _ in Folded.of(document).told] if document else []
 
 
 def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: Derive) -> Document | None:
     """The document with ``events`` in it, or None if it has them all already. All events are of one complaint."""
-    known = {entry["id"] for entry in document["history"]} if document else set()
-    fresh = {event.id: event for event in events if event.id not in known}
-    if not fresh:
-        return None
-    entries = ((event, {"topic": event.topic, **event.model_dump()}) for event in fresh.values())
-    merged = sorted([*_told(document), *entries], key=lambda told: chain_order(told[0]))
-    return {
-        **derive([event for event, _ in merged]),
-        "_id": merged[0][0].complaint_id,
-        "revision": len(merged),
-        "history": [entry for _, entry in merged],
-    }
+    folded = Folded.with_events(Folded.of(document) if document else None, events, derive)
+    return folded.document if folded else None
 
 
 class Unconfirmed(TimeoutError):
@@ -66,9 +93,9 @@ class DocumentStore(Protocol):
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
         """The documents that exist among ``ids``."""
 
-    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
-        """Write each document if the stored one still has the given revision (0: there is none). False if one had moved
-        on. Unless it is done ``durably``, a crash of the database can take it back."""
+    async def save(self, documents: Sequence[Change], *, durably: bool = False) -> bool:
+        """Write each document if the stored one still is the one that it was made from. False if one had moved on.
+        Unless it is done ``durably``, a crash of the database can take it back."""
 
     async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
         """Of the documents that exist among ``ids``, the events in them that no crash of the database takes back."""
@@ -81,6 +108,7 @@ class Projection:
         self._store = store
         self._derive = derive
         self._takes = frozenset(takes)
+        self._recent: OrderedDict[str, Folded] = OrderedDict()
 
     async def apply(
         self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None
@@ -96,29 +124,54 @@ class Projection:
         for event in events:
             if isinstance(event, ComplaintEvent) and event.topic in self._takes:
                 pending.setdefault(event.complaint_id, []).append(event)
-        known = {key: (current or {})[key] for key in pending if key in (current or {})}
+        guessed = self._guesses(pending, current or {})
         there: list[ComplaintEvent] = []
         changed: dict[str, Document] = {}
         while pending:
-            missing = [key for key in pending if key not in known]
-            stored = await self._store.load(missing) if missing else {}
-            changes: list[tuple[Document, int]] = []
+            missing = [key for key in pending if key not in guessed]
+            read = await self._store.load(missing) if missing else {}
+            changes: list[tuple[Folded, Folded | None]] = []
+            unsure: dict[str, list[ComplaintEvent]] = {}
             there = []
             for number, (key, fresh) in enumerate(pending.items(), 1):
                 if number % _AT_A_TIME == 0:
                     await asyncio.sleep(0)  # a backlog must not keep the service from answering
-                document = known[key] if key in known else stored.get(key)
-                folded = fold(document, fresh, self._derive)
+                known = guessed[key] if key in guessed else Folded.of(read[key]) if key in read else None
+                folded = Folded.with_events(known, fresh, self._derive)
                 if folded is not None:
-                    changes.append((folded, document["revision"] if document else 0))
+                    changes.append((folded, known))
+                elif durable and key in guessed:
+                    unsure[key] = fresh  # memory may know of what the database has lost: it is asked
                 elif durable:
                     there += fresh
-            changed |= {document["_id"]: document for document, _ in changes}
-            if not changes or await self._store.save(changes, durably=durable):
-                break
-            known = {}
+            changed |= {folded.document["_id"]: folded.document for folded, _ in changes}
+            pending = unsure if not changes or await self._save(changes, durable) else pending
+            guessed = {}
         await self._confirm(there)
         return list(changed.values())
+
+    def _guesses(self, keys: Iterable[str], current: Mapping[str, Document | None]) -> Mapping[str, Folded | None]:
+        """What is likely to be stored under each key, where there is a notion. A wrong one is found out on saving."""
+        guessed: dict[str, Folded | None] = {}
+        for key in keys:
+            if key in self._recent:
+                guessed[key] = self._recent[key]
+            elif key in current:
+                document = current[key]
+                guessed[key] = Folded.of(document) if document else None
+        return guessed
+
+    async def _save(self, changes: Sequence[tuple[Folded, Folded | None]], durably: bool) -> bool:
+        for folded, _ in changes:  # until it is known what is stored now
+            self._recent.pop(folded.document["_id"], None)
+        saved = await self._store.save(
+            [(folded.document, known.document if known else None) for folded, known in changes], durably=durably
+        )
+        if saved:
+            self._recent |= {folded.document["_id"]: folded for folded, _ in changes}
+            while len(self._recent) > REMEMBERED:
+                self._recent.popitem(last=False)
+        return saved
 
     async def _confirm(self, events: Sequence[ComplaintEvent]) -> None:
         """Wait until what others have written is there for good: they may not have been told so yet."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne, UpdateOne
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -28,7 +28,7 @@ from pymongo.write_concern import WriteConcern
 
 from shared.events import Event, from_document, now
 from shared.journal import Entry, KeyReused, Taken, Unstorable
-from shared.projection import Document
+from shared.projection import Change, Document
 from shared.together import Together
 
 __all__ = [
@@ -117,7 +117,7 @@ class MongoJournal:
             document = {
                 "_id": entry.event.id,
                 "topic": entry.event.topic,
-                "event": entry.event.model_dump(),
+                "event": entry.event.stored,
                 "recorded_at": recorded_at,
                 "published": False,
             }
@@ -190,11 +190,8 @@ class MongoDocuments:
         found = self._committed.find({"_id": {"$in": list(ids)}}, {"history.id": 1})
         return {d["_id"]: {entry["id"] for entry in d["history"]} for d in await found.to_list(len(ids))}
 
-    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
-        writes = [
-            ReplaceOne({"_id": document["_id"], "revision": revision}, document) if revision else InsertOne(document)
-            for document, revision in documents
-        ]
+    async def save(self, documents: Sequence[Change], *, durably: bool = False) -> bool:
+        writes = [_write(document, before) for document, before in documents]
         try:
             result = await (self._durable if durably else self._collection).bulk_write(writes, ordered=False)
         except BulkWriteError as failure:
@@ -203,6 +200,21 @@ class MongoDocuments:
                 raise
             return False
         return result.matched_count + result.inserted_count == len(writes)
+
+
+def _write(document: Document, before: Document | None) -> InsertOne[Document] | ReplaceOne[Document] | UpdateOne:
+    """The write that makes ``document`` of ``before``: of what has been there for long, only the difference."""
+    if before is None:
+        return InsertOne(document)
+    unchanged = {"_id": document["_id"], "revision": before["revision"]}
+    old, new = before.get("history", ()), document.get("history", ())
+    if not old or len(new) <= len(old) or any(a is not b for a, b in zip(old, new, strict=False)):
+        return ReplaceOne(unchanged, document)
+    fields = {name: value for name, value in document.items() if name != "history" and before.get(name, ...) != value}
+    change: Document = {"$set": fields, "$push": {"history": {"$each": new[len(old) :]}}}
+    if gone := [name for name in before if name not in document]:
+        change["$unset"] = dict.fromkeys(gone, "")
+    return UpdateOne(unchanged, change)
 
 
 async def insert_missing(collection: Documents, documents: Iterable[Document]) -> list[Document]:

@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 KEPT = 100
 """Distinct words of a report that are kept; the title's come first. Each costs a key in an index."""
@@ -15,14 +16,19 @@ _NUMBER = re.compile(r"LP-[0-9A-Z-]{1,14}")
 def words_of(*texts: str, at_most: int = KEPT) -> list[str]:
     """The distinct words of texts in the order in which they come: lower case, without accents, of two letters or
     digits at least, cut off after 32. No stemming and no stop words: Indonesian has no agreed list of either."""
+    return list(_words(texts, at_most))
+
+
+@lru_cache(1000)  # a report's are asked for at each move of its complaint
+def _words(texts: tuple[str, ...], at_most: int) -> Sequence[str]:
     found: dict[str, None] = {}
     for text in texts:
         for word in _WORD.findall(_folded(text)):
             if len(word) >= _SHORTEST:
                 found.setdefault(word[:_LONGEST])
                 if len(found) == at_most:
-                    return list(found)
-    return list(found)
+                    return tuple(found)
+    return tuple(found)
 
 
 def number_prefix(text: str) -> str | None:

@@ -321,7 +321,7 @@ async def test_a_consumer_that_dies_before_the_commit_leaves_its_batch_to_the_ne
     await dying.start()
 
     async def projected() -> bool:
-        return store.documents.get(chain.complaint_id, {}).get("revision") == len(chain.events)
+        return len(store.documents.get(chain.complaint_id, {}).get("history", ())) == len(chain.events)
 
     await until(projected, within=30)
     before = store.documents[chain.complaint_id]

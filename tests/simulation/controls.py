@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.events import ComplaintEvent, Event
 from shared.journal import Entry, Idempotency, Journal
-from shared.projection import Document, Projection, history
+from shared.projection import Change, Document, Projection, history, revision
 from tests.simulation.processes import Plan
 from tests.support.memory import MemoryDocuments, MemoryJournal, copied
 from tests.support.memory_broker import BrokerPublisher, MemoryConsumer
@@ -108,10 +108,10 @@ class _Counting(Projection):
                 folded = {
                     **self._derive(merged),
                     "_id": event.complaint_id,
-                    "revision": len(merged),
+                    "revision": revision(e.id for e in merged),
                     "history": [{"topic": e.topic, **e.model_dump()} for e in merged],
                 }
-                if await self._store.save([(folded, len(merged) - 1)]):
+                if await self._store.save([(folded, document)]):
                     break
         return []
 
@@ -132,10 +132,10 @@ class _Unordered(Projection):
                 folded = {
                     **self._derive(merged),
                     "_id": event.complaint_id,
-                    "revision": len(merged),
+                    "revision": revision(e.id for e in merged),
                     "history": [{"topic": e.topic, **e.model_dump()} for e in merged],
                 }
-                if await self._store.save([(folded, len(known))]):
+                if await self._store.save([(folded, document)]):
                     break
         return []
 
@@ -143,7 +143,7 @@ class _Unordered(Projection):
 class _Overwritten(MemoryDocuments):
     """The last writer wins, whatever it has read."""
 
-    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
+    async def save(self, documents: Sequence[Change], *, durably: bool = False) -> bool:
         await self.before_save()
         for document, _ in documents:
             self.documents[document["_id"]] = copied(document)

@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.events import Event, now
 from shared.journal import Entry, KeyReused, Taken, Unstorable
-from shared.projection import Document
+from shared.projection import Change, Document
 
 Before = Callable[[], Awaitable[None]]
 """Awaited by a store before it does what it is asked; it may raise."""
@@ -107,12 +107,12 @@ class MemoryDocuments:
         found = {i: self.documents[i] for i in ids if i in self.documents}
         return {i: {entry["id"] for entry in document["history"]} for i, document in found.items()}
 
-    async def save(self, documents: Sequence[tuple[Document, int]], *, durably: bool = False) -> bool:
+    async def save(self, documents: Sequence[Change], *, durably: bool = False) -> bool:
         await self.before_save()
         written = 0
-        for document, revision in documents:
+        for document, before in documents:
             stored = self.documents.get(document["_id"])
-            if (stored["revision"] if stored else 0) == revision:
+            if (stored and stored["revision"]) == (before and before["revision"]):
                 self.documents[document["_id"]] = copied(document)
                 written += 1
         return written == len(documents)

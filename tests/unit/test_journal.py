@@ -59,7 +59,7 @@ class Desk:
         """Each event stands in the journal, in its document, and on its topic."""
         for chain in chains:
             assert {event.id for event in chain.events} <= self.store.entries.keys()
-            assert self.documents.documents[chain.complaint_id]["revision"] == len(chain.events)
+            assert len(self.documents.documents[chain.complaint_id]["history"]) == len(chain.events)
             assert {event.id for event in chain.events} <= self.publisher.sent().keys()
 
 

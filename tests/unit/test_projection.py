@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.case import Case
 from shared.events import CHAIN_TOPICS, ChainEvent, CitizenContact, ComplaintEvent, ProgressNoted, new_id, now
-from shared.projection import Document, Projection, Unconfirmed, chain_order, fold, history
+from shared.projection import Document, Projection, Unconfirmed, chain_order, fold, history, revision
 from shared.sop import Transition
 from tests.support.chains import chains, deliveries, split
 from tests.support.events import Chain
@@ -86,7 +86,7 @@ def test_a_document_gives_its_events_back(chain: Chain) -> None:
     document = whole(chain.events)
     assert history(document) == sorted(chain.events, key=chain_order)
     assert Case.of_document(document) == Case.of(chain.events)
-    assert document["revision"] == len(chain.events) == len({e.id for e in chain.events})
+    assert document["revision"] == revision({e.id for e in chain.events})
     assert fold(document, chain.events, derive) is None, "nothing new, nothing to write"
     assert history(None) == []
 
@@ -113,25 +113,73 @@ async def test_a_projection_takes_only_its_own_topics() -> None:
     assert list(store.documents) == [chain.complaint_id]
 
 
+class Counting(MemoryDocuments):
+    loads = 0
+
+    async def load(self, ids: Any) -> dict[str, Document]:
+        self.loads += 1
+        return await super().load(ids)
+
+
 async def test_what_the_caller_has_just_read_is_not_read_again() -> None:
-    class Counting(MemoryDocuments):
-        loads = 0
-
-        async def load(self, ids: Any) -> dict[str, Document]:
-            self.loads += 1
-            return await super().load(ids)
-
     store = Counting()
-    projection = Projection(store, derive, TAKES)
     chain = Chain()
-    await projection.apply(chain.events, {chain.complaint_id: None})
+    await Projection(store, derive, TAKES).apply(chain.events, {chain.complaint_id: None})
     current = dict(store.documents)
-    await projection.apply([chain.then(Transition.FORWARDED).last], current)
+    await Projection(store, derive, TAKES).apply([chain.then(Transition.FORWARDED).last], current)
     assert store.loads == 0
-    await projection.apply([chain.then(Transition.ASSIGNED).last], current)
+    await Projection(store, derive, TAKES).apply([chain.then(Transition.ASSIGNED).last], current)
     assert store.loads == 1, "it had moved on: read again, and nothing is lost"
     assert store.documents[chain.complaint_id] == whole(chain.events)
     assert all(isinstance(event, ChainEvent) for event in chain.events)
+
+
+async def test_what_it_has_saved_itself_is_not_read_again() -> None:
+    store = Counting()
+    mine, other = Projection(store, derive, TAKES), Projection(store, derive, TAKES)
+    chain = Chain()
+    await mine.apply(chain.events)
+    assert store.loads == 1, "nobody knew that there was none"
+    await mine.apply([chain.then(Transition.FORWARDED).last])
+    assert store.loads == 1
+    await other.apply([chain.then(Transition.ASSIGNED).last])
+    await mine.apply([chain.then(Transition.STARTED).last])
+    assert store.loads == 3, "another has moved it on since"
+    assert store.documents[chain.complaint_id] == whole(chain.events)
+
+
+async def test_what_it_remembers_and_the_database_has_lost_is_written_again() -> None:
+    store = MemoryDocuments()
+    projection = Projection(store, derive, TAKES)
+    chain = Chain()
+    await projection.apply(chain.events)
+    before = dict(store.documents)
+    await projection.apply([chain.then(Transition.FORWARDED).last], {})
+    store.documents = before  # a crash of the database takes it back
+    await projection.apply([chain.last])
+    assert store.documents[chain.complaint_id] == whole(chain.events)
+    await projection.apply([chain.then(Transition.ASSIGNED).last], {})
+    store.documents = {}
+    await projection.apply([chain.then(Transition.STARTED).last])
+    await projection.apply(chain.events)
+    assert store.documents[chain.complaint_id] == whole(chain.events)
+
+
+async def test_another_s_document_with_as_many_events_is_not_taken_for_its_own() -> None:
+    store = MemoryDocuments()
+    mine, other = Projection(store, derive, TAKES), Projection(store, derive, TAKES)
+    chain = Chain().through(Transition.FORWARDED, Transition.ASSIGNED, Transition.STARTED)
+    await mine.apply(chain.events)
+    lost, kept = chain.noted().last, chain.noted().last
+    before = dict(store.documents)
+    await mine.apply([lost], {})
+    store.documents = before
+    await other.apply([kept])
+    await mine.apply([chain.then(Transition.COMPLETED).last])
+    await mine.apply([lost])
+    assert {entry["id"] for entry in store.documents[chain.complaint_id]["history"]} == {
+        *(event.id for event in chain.events), lost.id, kept.id,
+    }  # fmt: skip
 
 
 class Doubtful(MemoryDocuments):
