@@ -28,10 +28,14 @@ Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 
 _STALLED = timedelta(seconds=60)
 _GRACE_SECONDS = 30.0
+_COMMIT_SECONDS = 0.2
+"""Offsets are committed so long after a batch: each commit is a record that the broker writes down, and what a crash
+makes come again is taken once all the same."""
+_AGAIN_SECONDS = 2.0
 _BUSY_SECONDS = 0.005
 """A batch that comes so soon after the one before shows that the service is busy: then it takes breath after a batch
-that was not full. Fetching and committing cost the same for one record as for hundreds, and a document that several
-events of a batch are about is written once. What comes to an idle service is taken at once."""
+that was not full. Fetching costs the same for one record as for hundreds, and a document that several events of a batch
+are about is written once. What comes to an idle service is taken at once."""
 
 
 class EventConsumer:
@@ -45,11 +49,13 @@ class EventConsumer:
         self._topics = [self._prefix + topic for topic in topics]
         self._receiver = Receiver(group, self._prefix, handle, publisher, self._moved)
         self._progress_at = time.monotonic()
-        self._watch: asyncio.Task[None] | None = None
+        self._watch: list[asyncio.Task[None]] = []
         self._rested_at = 0.0
         self._breath = settings.consumer_breath_seconds
         self._full = settings.consumer_batch
         self._uncommitted: dict[TopicPartition, int] = {}
+        self._to_commit = asyncio.Event()
+        self._stopping = False
         self.lag = 0
         self.broker = KafkaBroker(
             settings.kafka_bootstrap.split(","),  # FastStream takes a text for one address
@@ -78,12 +84,15 @@ class EventConsumer:
         except BaseException:
             await self.broker.stop()  # or each attempt would leave its half-made clients behind
             raise
-        self._watch = asyncio.create_task(self._observe())
+        self._watch = [asyncio.create_task(loop()) for loop in (self._observe, self._commit_now_and_then)]
 
     async def stop(self) -> None:
         """Finish the batch under way, commit, leave the group."""
-        if self._watch:
-            self._watch.cancel()
+        for task in self._watch:
+            task.cancel()
+        await asyncio.gather(*self._watch, return_exceptions=True)
+        self._stopping = True
+        await self._commit()
         await self.broker.stop()
 
     @property
@@ -100,26 +109,38 @@ class EventConsumer:
             await message.nack()  # the records come again
             raise
         self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
-        await self._commit()
+        self._to_commit.set()
+        if self._stopping:
+            await self._commit()
         if busy and len(records) < self._full:
             await asyncio.sleep(self._breath)
         self._rested_at = time.monotonic()
 
+    async def _commit_now_and_then(self) -> None:
+        while True:
+            await self._to_commit.wait()
+            await asyncio.sleep(_COMMIT_SECONDS)
+            self._to_commit.clear()
+            await self._commit()
+            if self._uncommitted:
+                await asyncio.sleep(_AGAIN_SECONDS)
+                self._to_commit.set()
+
     async def _commit(self) -> None:
-        """Commit how far the partitions were taken that have moved. What fails is tried again with the next batch or
-        the next look at the lag; until then its records may come again."""
+        """Commit how far the partitions were taken that have moved. What fails is tried again a moment later; until
+        then its records may come again."""
         consumer: AIOKafkaConsumer | None = self.subscriber.consumer
         if consumer is None:
             return
         ours = consumer.assignment()
         moved = {partition: offset for partition, offset in self._uncommitted.items() if partition in ours}
-        self._uncommitted = {}
         try:
             if moved:
                 await consumer.commit(moved)
         except KafkaError as error:
             log.warning("offsets were not committed; records may come again", reason=repr(error))
-            self._uncommitted = moved | self._uncommitted
+        else:
+            self._uncommitted = {p: o for p, o in self._uncommitted.items() if p in ours and moved.get(p) != o}
 
     def _moved(self, done: bool) -> None:
         if done:
@@ -137,8 +158,6 @@ class EventConsumer:
             await asyncio.sleep(2)
             try:
                 await self._measure()
-                if self._uncommitted:
-                    await self._commit()
             except KafkaError as error:  # a partition went to another process while it was asked about
                 log.info("lag not measured this time", reason=repr(error))
 

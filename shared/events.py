@@ -307,6 +307,13 @@ CHAIN: dict[Transition, type[ChainEvent]] = {
         Completed, ReworkRequested, Documented, Answered, Reopened, Closed,
     )
 }  # fmt: skip
+
+
+def is_receipt(event: Event) -> bool:
+    """Whether it tells that the notice of having been received reached the citizen (SOP step 1)."""
+    return isinstance(event, NotificationDelivered) and event.about == ChainEvent.chain_id(event.complaint_id, 1)
+
+
 SIDE: tuple[type[ComplaintEvent], ...] = (ProgressNoted, NotificationDelivered, SlaWarned, SlaBreached, SlaWithdrawn)
 _ALL: tuple[type[Event], ...] = (*CHAIN.values(), *SIDE, CitizenContact)
 EVENTS: dict[str, type[Event]] = {model.topic: model for model in _ALL}

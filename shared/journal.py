@@ -1,13 +1,14 @@
 """The journal: truth, lock, outbox and audit trail of a desk in one collection.
 
 Inserting an entry *is* the transition: its ``_id`` is the event's id, so of two writers of the same ``seq`` one loses,
-and nothing else needs to be atomic. Around it, in this order: insert, projection, answer to the caller, publish, mark.
-Requests that are under way at the same time share each of these (group commit). What a crash leaves between two of
-them, the relay does again; consumers take each event once.
+and nothing else needs to be atomic. Around it, in this order: insert; projection, and publishing beside it; answer to
+the caller; mark, once both are there for good. Requests that are under way at the same time share each of these (group
+commit). What a crash leaves between two of them, the relay does again; consumers take each event once.
 """
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -213,7 +214,10 @@ class Journal:
         results = await self._store.insert([entry for entry, _ in batch])
         stored = [entry for (entry, _), failure in zip(batch, results, strict=True) if failure is None]
         current = {key: document for entry in stored for key, document in entry.current.items()}
-        projected = await self._project([entry.event for entry in stored], current)
+        for entry in stored:
+            with suppress(asyncio.QueueFull):  # the relay takes what finds no room
+                self._unsent.put_nowait(entry.event)
+        await self._project([entry.event for entry in stored], current)
         for (_, written), failure in zip(batch, results, strict=True):
             if written.done():
                 continue  # the caller has gone; the entry stands
@@ -221,22 +225,17 @@ class Journal:
                 written.set_result(None)
             else:
                 written.set_exception(failure)
-        for entry in stored:
-            if isinstance(entry.event, ChainEvent):
-                telemetry.TRANSITIONS.labels(entry.event.transition.value).inc()
-            if projected:
-                with suppress(asyncio.QueueFull):  # the relay takes what finds no room
-                    self._unsent.put_nowait(entry.event)
+        moves = Counter(entry.event.transition for entry in stored if isinstance(entry.event, ChainEvent))
+        for transition, made in moves.items():
+            telemetry.TRANSITIONS.labels(transition.value).inc(made)
 
-    async def _project(self, events: Sequence[Event], current: Mapping[str, Document | None]) -> bool:
+    async def _project(self, events: Sequence[Event], current: Mapping[str, Document | None]) -> None:
         try:
             for projection in self._projections:
                 await projection.apply(events, current)
         except Exception:
             # The entries stand, so the callers are told yes; unmarked, they come to the relay, which projects again.
             log.exception("projection failed; the relay repeats it", entries=len(events))
-            return False
-        return True
 
     async def _send(self) -> None:
         while True:

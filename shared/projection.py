@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from shared.events import ChainEvent, ComplaintEvent, Event, from_document
+from shared.events import ChainEvent, ComplaintEvent, Event, NotificationDelivered, from_document, is_receipt
 
 _PAUSES = (0, 0.02, 0.05, 0.1, 0.2)
 """Seconds before each look whether another writer's documents are on disk."""
@@ -82,6 +82,14 @@ def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: De
     return folded.document if folded else None
 
 
+def concerns(event: Event, topics: Collection[str]) -> bool:
+    """Whether a projection of these topics takes the event. Of the notices that were delivered it takes the receipt,
+    which has a clock (SOP step 1); the others say nothing that a desk or the citizen's own page shows."""
+    if not isinstance(event, ComplaintEvent) or event.topic not in topics:
+        return False
+    return not isinstance(event, NotificationDelivered) or is_receipt(event)
+
+
 class Unconfirmed(TimeoutError):
     """Another writer's documents hold the events, and may still lose them; ask again after a moment."""
 
@@ -122,7 +130,7 @@ class Projection:
         durable = current is None
         pending: dict[str, list[ComplaintEvent]] = {}
         for event in events:
-            if isinstance(event, ComplaintEvent) and event.topic in self._takes:
+            if isinstance(event, ComplaintEvent) and concerns(event, self._takes):
                 pending.setdefault(event.complaint_id, []).append(event)
         guessed = self._guesses(pending, current or {})
         there: list[ComplaintEvent] = []
@@ -188,7 +196,7 @@ class Projection:
         taken = {
             event.id: event.complaint_id
             for event in wanted
-            if isinstance(event, ComplaintEvent) and event.topic in self._takes
+            if isinstance(event, ComplaintEvent) and concerns(event, self._takes)
         }
         held = await self._store.kept(set(taken.values())) if taken else {}
         return {e.id for e in wanted if e.id not in taken or e.id in held.get(taken[e.id], ())}

@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -108,6 +109,11 @@ def traceparent() -> str | None:
     return value if isinstance(value, str) else None
 
 
+@lru_cache(1000)  # to find a series takes as long as to count in it
+def _requests(method: str, route: str, status: str) -> Histogram:
+    return HTTP_REQUESTS.labels(method, route, status)
+
+
 class Observe:
     """ASGI middleware: rate, errors and duration per route, the trace context, and one log line per failed request."""
 
@@ -118,13 +124,12 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
-        match = _TRACEPARENT.match(given)
-        trace_id = match.group(1) if match else secrets.token_hex(16)
+        fresh = secrets.token_hex(24)
+        given = next((value for name, value in scope["headers"] if name == b"traceparent"), None)
+        match = _TRACEPARENT.match(given.decode("latin-1")) if given else None
+        trace_id = match.group(1) if match else fresh[:32]
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(
-            trace_id=trace_id, traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01"
-        )
+        structlog.contextvars.bind_contextvars(trace_id=trace_id, traceparent=f"00-{trace_id}-{fresh[32:]}-01")
         status = 500
         started = time.perf_counter()
 
@@ -142,7 +147,7 @@ class Observe:
             HTTP_IN_PROGRESS.dec()
             route = getattr(scope.get("route"), "path", "unknown")
             elapsed = time.perf_counter() - started
-            HTTP_REQUESTS.labels(scope["method"], route, str(status)).observe(elapsed)
+            _requests(scope["method"], route, str(status)).observe(elapsed)
             if status >= 500 and not str(route).startswith("/health/"):  # those who ask for health ask every moment
                 structlog.get_logger().error(
                     "request failed", method=scope["method"], route=route, status=status, seconds=round(elapsed, 4)

@@ -26,7 +26,7 @@ class Arrivals:
         inbox: InboxStore,
         deliveries: DeliveryStore,
         citizens: CitizenStore,
-        wake: Callable[[Collection[str]], None],
+        wake: Callable[[Collection[Document]], None],
     ) -> None:
         self._deadlines = settings.deadlines
         self._patience = Patience.of(settings)
@@ -63,7 +63,7 @@ class Arrivals:
         done = [d for d in await self._deliveries.add(deliveries) if not d["open"]]
         for delivery in done:
             DELIVERIES.labels(delivery["channel"], delivery["state"]).inc()
-        self._wake([delivery["_id"] for delivery in done])
+        self._wake(done)
 
     async def kept(self, events: Iterable[Event]) -> set[str]:
         """All: its stores write durably."""

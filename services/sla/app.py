@@ -6,7 +6,6 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from services.sla import api
-from services.sla.clocks import is_receipt
 from services.sla.desk import Rules
 from services.sla.level import Level
 from services.sla.metrics import ClockMetrics
@@ -15,7 +14,7 @@ from services.sla.settings import Settings
 from services.sla.store import ClockStore
 from services.sla.ticker import Ticker
 from shared import telemetry
-from shared.events import ChainEvent, ComplaintEvent, Event, now
+from shared.events import Event, now
 from shared.service import Contract, Service
 
 
@@ -30,10 +29,8 @@ def build(settings: Settings) -> FastAPI:
     ticker = Ticker(clocks, journal, level, rules, metrics, settings.alarm_batch)
 
     async def take(events: Sequence[Event]) -> None:
-        """Of the notices only the receipt concerns a clock."""
-        taken = [e for e in events if isinstance(e, ComplaintEvent) and (isinstance(e, ChainEvent) or is_receipt(e))]
-        changed = await clocks.projection.apply(taken)
-        metrics.observe_stopped(changed, frozenset(event.id for event in taken))
+        changed = await clocks.projection.apply(events)
+        metrics.observe_stopped(changed, frozenset(event.id for event in events))
 
     async def count() -> None:
         metrics.set_running(await clocks.count_running(now()))

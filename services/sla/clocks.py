@@ -15,9 +15,9 @@ from shared.events import (
     Completed,
     Declined,
     Documented,
-    NotificationDelivered,
     ReworkRequested,
     Started,
+    is_receipt,
 )
 from shared.sop import CLOCKS, MOVES, Clock, ClockRule, Role, Status
 
@@ -80,13 +80,6 @@ def state(warn_at: datetime, due_at: datetime, stopped_at: datetime | None, at: 
     if at > due_at:
         return State.OVERDUE
     return State.WARNED if at > warn_at else State.RUNNING
-
-
-def is_receipt(event: ComplaintEvent) -> bool:
-    """The notice that reached the citizen about having been received (SOP step 1)."""
-    return isinstance(event, NotificationDelivered) and event.about == ChainEvent.chain_id(
-        event.complaint_id, FIRST_SEQ
-    )
 
 
 def complete(events: Sequence[ComplaintEvent]) -> bool:

@@ -72,9 +72,8 @@ class Life:
         """What of it a service's documents hold."""
         topics = taken_topics(service)
         beside = [told for told in self.beside if told.topic in topics]
-        if service == "sla":
-            first = f"{self.complaint_id}:1"
-            beside = [t for t in beside if t.topic != "notification.delivered" or t.event["about"] == first]
+        first = f"{self.complaint_id}:1"
+        beside = [t for t in beside if t.topic != "notification.delivered" or t.event["about"] == first]
         return Life(self.complaint_id, [told for told in self.chain if told.topic in topics], beside)
 
     @property

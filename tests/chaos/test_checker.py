@@ -104,9 +104,8 @@ def sound() -> Matter:
         evidence.records.append(record(event.topic, place, event.key, event.model_dump_json(), headers_of(event, "x")))
     for service, derive in DERIVE.items():
         taken = [e for e in events if e.topic in taken_topics(service)]
-        if service == "sla":
-            first = f"{chain.complaint_id}:1"
-            taken = [e for e in taken if not isinstance(e, NotificationDelivered) or e.about == first]
+        first = f"{chain.complaint_id}:1"
+        taken = [e for e in taken if not isinstance(e, NotificationDelivered) or e.about == first]
         document = fold(None, taken, derive)
         assert document is not None
         evidence.documents[service] = {chain.complaint_id: document}

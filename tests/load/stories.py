@@ -5,7 +5,7 @@ its copies (`tests.load.seed`).
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -20,7 +20,6 @@ from services.opd import desk as opd
 from services.opd import projection as work
 from services.routing import desk as routing
 from services.routing import projection as cases
-from services.sla import clocks as runs
 from services.sla import desk as sla
 from services.sla import projection as clocks
 from shared.calendar import Deadlines
@@ -37,7 +36,7 @@ from shared.events import (
     Place,
     Report,
 )
-from shared.projection import Derive, Document, chain_order, fold
+from shared.projection import Derive, Document, chain_order, concerns, fold
 from shared.sop import MOVES, Refusal, Role
 
 T = TypeVar("T")
@@ -233,21 +232,14 @@ class Story:
         self._fold("intake", "complaints", complaints.deriving(self._deadlines), complaints.TAKES)
         self._fold("routing", "cases", cases.deriving(self._deadlines), cases.TAKES)
         self._fold("opd", "work", work.derive, work.TAKES)
-        concerned = [e for e in self._events if not isinstance(e, NotificationDelivered) or runs.is_receipt(e)]
-        self._fold("sla", "clocks", clocks.deriving(self._rules), clocks.TAKES, concerned)
+        self._fold("sla", "clocks", clocks.deriving(self._rules), clocks.TAKES)
 
-    def _fold(
-        self,
-        service: str,
-        collection: str,
-        derive: Derive,
-        takes: Sequence[str],
-        events: Iterable[ComplaintEvent] | None = None,
-    ) -> None:
-        taken = [event for event in (self._events if events is None else events) if event.topic in takes]
+    def _fold(self, service: str, collection: str, derive: Derive, takes: Sequence[str]) -> None:
+        taken = [event for event in self._events if concerns(event, takes)]
         document = fold(None, taken, derive) if taken else None
         if document is not None:
-            self._keep(service, collection, document)
+            # a revision only has to be the one that was read, and a hash of ids could not be copied
+            self._keep(service, collection, document | {"revision": len(taken)})
 
     def _keep(self, service: str, collection: str, document: Document) -> None:
         self.documents.setdefault((service, collection), []).append(document)

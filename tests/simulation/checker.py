@@ -116,10 +116,9 @@ def simulated_zone(chain: list[ChainEvent]) -> Any:
 def _documents(simulation: "Simulation", complaint: str, events: list[ComplaintEvent], verdict: Verdict) -> None:
     """P4 each projection has exactly the events that its service takes, and is what they fold to."""
     for service, (derive, takes) in DERIVE.items():
+        first = f"{complaint}:1"
         wanted = [event for event in events if event.topic in takes]
-        if service == "sla":
-            first = f"{complaint}:1"
-            wanted = [e for e in wanted if not isinstance(e, NotificationDelivered) or e.about == first]
+        wanted = [e for e in wanted if not isinstance(e, NotificationDelivered) or e.about == first]
         document = simulation.world.servers.documents[service].documents.get(complaint)
         known = [(entry["topic"], entry["id"]) for entry in document["history"]] if document else []
         if known != [(event.topic, event.id) for event in wanted]:

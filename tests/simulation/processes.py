@@ -26,14 +26,13 @@ from services.notify.smtp import NotTaken
 from services.opd import projection as of_opd
 from services.routing import projection as of_routing
 from services.sla import projection as of_sla
-from services.sla.clocks import is_receipt
 from services.sla.desk import Rules
 from services.sla.level import Level
 from services.sla.metrics import ClockMetrics
 from services.sla.settings import Settings as SlaSettings
 from services.sla.ticker import Ticker
 from shared.calendar import Deadlines
-from shared.events import ChainEvent, ComplaintEvent, Event
+from shared.events import Event
 from shared.journal import EventPublisher, Journal, JournalStore, Projecting
 from shared.projection import Derive, Document, DocumentStore, Projection
 from shared.receiver import Handle
@@ -372,13 +371,7 @@ class Process:
         ticker = Ticker(cast(Any, clocks), self.journal, level, RULES, _metrics(), SLA.alarm_batch)
         self._periodic.append((SLA.alarm_tick_seconds, ticker.tick))
 
-        async def take(events: Sequence[Event]) -> None:
-            taken = [
-                e for e in events if isinstance(e, ComplaintEvent) and (isinstance(e, ChainEvent) or is_receipt(e))
-            ]
-            await projection.apply(taken)
-
-        return take
+        return projection.apply
 
     async def _start(self) -> None:
         """As `shared.service.Service` does it."""
