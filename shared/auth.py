@@ -6,12 +6,12 @@ Only verification is shared. Signing, passwords and accounts are intake's alone 
 
 import asyncio
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import jwt
+from cachetools import LRUCache
 
 from shared.sop import Role
 
@@ -47,8 +47,7 @@ class Verifier:
     def __init__(self, jwks_url: str, *, remembered: int = 10_000, refetch_seconds: float = 10.0) -> None:
         self._url = jwks_url
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._verified: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
-        self._remembered = remembered
+        self._verified: LRUCache[str, tuple[Principal, float]] = LRUCache(remembered)
         self._refetch = refetch_seconds
         self._fetched_at = self._failed_at = float("-inf")
         self._lock = asyncio.Lock()
@@ -77,8 +76,6 @@ class Verifier:
         except (KeyError, ValueError):
             raise InvalidToken("it names no role of this system") from None
         self._verified[token] = (principal, float(claims["exp"]))
-        if len(self._verified) > self._remembered:
-            self._verified.popitem(last=False)
         return principal
 
     async def _key(self, kid: str) -> jwt.PyJWK:

@@ -77,6 +77,10 @@ class Entry:
     current: Mapping[str, Document | None] = field(default_factory=dict)
 
 
+Written = tuple[Event, "asyncio.Future[bool]"]
+"""An event that the journal holds, and whether it came into the documents, once that is known."""
+
+
 class JournalStore(Protocol):
     """Where entries live. The contract suite in ``tests/contract`` says how an implementation behaves."""
 
@@ -134,8 +138,8 @@ class Journal:
         self._batch = batch
         self._relay_after = relay_after
         self._waiting: asyncio.Queue[tuple[Entry, asyncio.Future[None]]] = asyncio.Queue(queue)
-        self._unsent: asyncio.Queue[Event] = asyncio.Queue(queue)
-        self._unmarked: asyncio.Queue[Event] = asyncio.Queue()  # no longer than what was sent since the last mark
+        self._unsent: asyncio.Queue[Written] = asyncio.Queue(queue)
+        self._unmarked: asyncio.Queue[Written] = asyncio.Queue()  # no longer than what was sent since the last mark
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -214,10 +218,15 @@ class Journal:
         results = await self._store.insert([entry for entry, _ in batch])
         stored = [entry for (entry, _), failure in zip(batch, results, strict=True) if failure is None]
         current = {key: document for entry in stored for key, document in entry.current.items()}
+        projected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         for entry in stored:
             with suppress(asyncio.QueueFull):  # the relay takes what finds no room
-                self._unsent.put_nowait(entry.event)
-        await self._project([entry.event for entry in stored], current)
+                self._unsent.put_nowait((entry.event, projected))
+        there = False
+        try:
+            there = await self._project([entry.event for entry in stored], current)
+        finally:
+            projected.set_result(there)
         for (_, written), failure in zip(batch, results, strict=True):
             if written.done():
                 continue  # the caller has gone; the entry stands
@@ -229,22 +238,24 @@ class Journal:
         for transition, made in moves.items():
             telemetry.TRANSITIONS.labels(transition.value).inc(made)
 
-    async def _project(self, events: Sequence[Event], current: Mapping[str, Document | None]) -> None:
+    async def _project(self, events: Sequence[Event], current: Mapping[str, Document | None]) -> bool:
         try:
             for projection in self._projections:
                 await projection.apply(events, current)
         except Exception:
             # The entries stand, so the callers are told yes; unmarked, they come to the relay, which projects again.
             log.exception("projection failed; the relay repeats it", entries=len(events))
+            return False
+        return True
 
     async def _send(self) -> None:
         while True:
             batch = await _take(self._unsent, self._batch)
             try:
-                sent = set(await self._publisher.publish(batch))
-                for event in batch:
+                sent = set(await self._publisher.publish([event for event, _ in batch]))
+                for event, projected in batch:
                     if event.id in sent:
-                        self._unmarked.put_nowait(event)
+                        self._unmarked.put_nowait((event, projected))
             except Exception:
                 log.exception("publishing failed; the relay repeats it", entries=len(batch))
             finally:
@@ -259,7 +270,7 @@ class Journal:
         while True:
             batch = await _take(self._unmarked, self._batch)
             try:
-                await self._mark_kept(batch)
+                await self._mark_kept([event for event, projected in batch if await projected])
             except Exception:
                 log.exception("marking failed; the relay publishes again", entries=len(batch))
             finally:

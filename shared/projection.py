@@ -7,10 +7,11 @@ the same document. ``revision`` names that set: the compare-and-set value of con
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from cachetools import LRUCache
 
 from shared.events import ChainEvent, ComplaintEvent, Event, NotificationDelivered, from_document, is_receipt
 
@@ -44,8 +45,7 @@ class Folded:
     @classmethod
     def of(cls, document: Document) -> "Folded":
         """A document as it was read, its events decoded."""
-        events = ((from_document(entry["topic"], entry), entry) for entry in document["history"])
-        return cls(document, [(event, entry) for event, entry in events if isinstance(event, ComplaintEvent)])
+        return cls(document, list(zip(history(document), document["history"], strict=True)))
 
     @classmethod
     def with_events(cls, known: "Folded | None", events: Iterable[ComplaintEvent], derive: Derive) -> "Folded | None":
@@ -71,9 +71,21 @@ def revision(ids: Iterable[str]) -> int:
     return int.from_bytes(digest) >> 1
 
 
-def history(document: Document | None) -> list[ComplaintEvent]:
-    """The events that a document was folded from, in order."""
-    return [event for event, _ in Folded.of(document).told] if document else []
+DECODED: LRUCache[tuple[str, int], Sequence[ComplaintEvent]] = LRUCache(2 * REMEMBERED)
+"""The events of documents that were read, by id and revision: to decode them costs more than to read them, a request
+does it several times, and the same revision holds the same events."""
+
+
+def history(document: Document | None) -> Sequence[ComplaintEvent]:
+    """The events that a document was folded from, in order. They are everybody's: do not change the list."""
+    if document is None:
+        return ()
+    name = (document["_id"], document["revision"])
+    events = DECODED.get(name)
+    if events is None:
+        decoded = (from_document(entry["topic"], entry) for entry in document["history"])
+        events = DECODED[name] = tuple(event for event in decoded if isinstance(event, ComplaintEvent))
+    return events
 
 
 def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: Derive) -> Document | None:
@@ -116,7 +128,7 @@ class Projection:
         self._store = store
         self._derive = derive
         self._takes = frozenset(takes)
-        self._recent: OrderedDict[str, Folded] = OrderedDict()
+        self._recent: LRUCache[str, Folded] = LRUCache(REMEMBERED)
 
     async def apply(
         self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None
@@ -176,9 +188,7 @@ class Projection:
             [(folded.document, known.document if known else None) for folded, known in changes], durably=durably
         )
         if saved:
-            self._recent |= {folded.document["_id"]: folded for folded, _ in changes}
-            while len(self._recent) > REMEMBERED:
-                self._recent.popitem(last=False)
+            self._recent.update({folded.document["_id"]: folded for folded, _ in changes})
         return saved
 
     async def _confirm(self, events: Sequence[ComplaintEvent]) -> None:

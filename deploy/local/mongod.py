@@ -143,6 +143,11 @@ def _directly(member: Mongod) -> MongoClient[dict[str, Any]]:
     return MongoClient(ports.LOOPBACK, member.port, directConnection=True, serverSelectionTimeoutMS=20_000)
 
 
+_EVICTION = "eviction_dirty_target=40,eviction_dirty_trigger=60,eviction_updates_target=30,eviction_updates_trigger=50"
+"""Percent of the cache that may wait for the checkpoint (WiredTiger: 5, 20, 2.5 and 10). A complaint's documents change
+seven times within moments, and each page written before the last of them is written in vain."""
+
+
 def _launch(children: Children, member: Mongod) -> Child:
     data = member.folder / "db"
     data.mkdir(parents=True, exist_ok=True)
@@ -154,6 +159,7 @@ def _launch(children: Children, member: Mongod) -> Child:
         "--replSet": REPLICA_SET,
         "--wiredTigerCacheSizeGB": member.cache_gb,
         "--oplogSize": 512,
+        "--wiredTigerEngineConfigString": _EVICTION,
     }
     parameters = {
         "diagnosticDataCollectionEnabled": "false",

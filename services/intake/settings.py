@@ -15,7 +15,7 @@ class Settings(ServiceSettings):
     """What all services have, and the keys, the city and the categories."""
 
     port: int = 8101
-    consumer_breath_seconds: float = Field(0.25, ge=0, le=1, description="no desk waits for what citizens read")
+    consumer_breath_seconds: float = Field(1.0, ge=0, le=1, description="no desk waits for what citizens read")
     signing_key_file: Path = Field(description="PEM of the ES256 private key that signs tokens")
     previous_key_file: Path | None = Field(None, description="PEM of the key before: still accepted, not signed with")
     tracking_key_file: Path = Field(description="at least 32 random bytes, from which tracking codes are made")

@@ -12,7 +12,7 @@ class Settings(ServiceSettings):
     """What all services have, the procedure's deadlines, and how alarms are raised (all times in seconds)."""
 
     port: int = 8105
-    consumer_breath_seconds: float = Field(0.25, ge=0, le=1, description="no desk waits for the clocks")
+    consumer_breath_seconds: float = Field(1.0, ge=0, le=1, description="no desk waits for the clocks")
     deadlines: Deadlines = Deadlines()
     alarm_grace_seconds: float = Field(
         2.0, ge=0, description="how long after its moment an alarm waits for events that are on their way"

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaConnectionError
 from pymongo.errors import AutoReconnect
 
 from shared.events import CLOCK, IDENTIFIERS, ChainEvent, ComplaintEvent, Event
+from shared.projection import DECODED
 from shared.publisher import Record
 from tests.simulation.loop import STRAND, SimulatedLoop, Strand
 from tests.support.memory import MemoryDocuments, MemoryJournal
@@ -69,6 +70,7 @@ class World:
     """One seed's world. ``tell`` writes the story if it is wanted; nothing else depends on it."""
 
     def __init__(self, seed: int, servers: Servers, *, telling: bool = False) -> None:
+        DECODED.clear()  # a world's complaints have the names of the worlds' before
         self.random = Random(seed)
         self.servers = servers
         self.loop = SimulatedLoop(self.random, self._died)

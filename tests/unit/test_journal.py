@@ -270,7 +270,7 @@ async def test_an_insert_whose_answer_is_lost_is_found_again_by_its_key() -> Non
 
 
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_projection_that_fails_is_repeated_and_only_then_published(times: int) -> None:
+async def test_a_projection_that_fails_is_repeated_and_only_then_marked(times: int) -> None:
     desk, chain = Desk(), Chain()
     desk.documents.before_save = failing(times, ConnectionError("the database is away"))
     async with desk.running() as journal:

@@ -202,7 +202,7 @@ PAUSES = st.timedeltas(min_value=timedelta(), max_value=12 * DAY) | st.timedelta
 @st.composite
 def lives(draw: st.DrawFn) -> Chain:
     """A complaint's life: any moves that the procedure allows, with any pauses between them."""
-    chain = Chain(complaint_id="c")
+    chain = Chain()
     if draw(st.booleans()):
         chain.received(at=BEGAN_AT + draw(PAUSES))
     for _ in range(draw(st.integers(0, 9))):
