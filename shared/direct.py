@@ -21,6 +21,7 @@ from shared.http import KEY_LENGTH, SignedIn, idempotency, once_of
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _RAISED = "lapor.raised"
+_ANY = "{}"
 _CONTENT_TYPE = (b"content-type", b"application/json")
 
 
@@ -63,7 +64,7 @@ class Plan:
         answer = route.response_model
         answered = isinstance(answer, type) and issubclass(answer, BaseModel)
         special = needs.request_param_name or needs.response_param_name or needs.background_tasks_param_name
-        shaped = texts and known and models and answered and callers == 1 and route.methods == {"POST"}
+        shaped = texts and known and models and answered and callers == 1 and route.methods in ({"GET"}, {"POST"})
         if others or not shaped or len(bodies) > 1 or special or not needs.path:
             return None
         return cls(route, (bodies[0][0], TypeAdapter(cast(Any, bodies[0][1]))) if bodies else None)
@@ -104,16 +105,16 @@ class ShortWay:
 
     def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
         self._app = app
-        self._plans: dict[str, list[Plan]] = {}
-        for router in routers:
-            for route in router.routes:
-                plan = Plan.of(route) if isinstance(route, Direct) else None
-                last = getattr(route, "path", "").rpartition("/")[2]
-                if plan and not last.startswith("{"):
-                    self._plans.setdefault(last, []).append(plan)
+        self._plans: dict[tuple[str, str], list[Plan]] = {}
+        for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
+            last = route.path.rpartition("/")[2]
+            plan = Plan.of(route) if isinstance(route, Direct) else None
+            for method in route.methods or ():  # also of a route that has no plan, lest another's parameter take its name
+                at_its_name = self._plans.setdefault((method, _ANY if last.startswith("{") else last), [])
+                at_its_name += [plan] if plan else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        plan = self._plan(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
+        plan = self._plan(scope) if scope["type"] == "http" else None
         if plan is None:
             await self._app(scope, receive, send)
             return
@@ -134,8 +135,9 @@ class ShortWay:
         await send({"type": "http.response.body", "body": answer})
 
     def _plan(self, scope: Scope) -> Plan | None:
-        path: str = scope["path"]
-        for plan in self._plans.get(path.rpartition("/")[2], ()):
+        path, method = scope["path"], scope["method"]
+        named = self._plans.get((method, path.rpartition("/")[2]))
+        for plan in self._plans.get((method, _ANY), ()) if named is None else named:
             if match := plan.route.path_regex.match(path):
                 scope["route"], scope["path_params"] = plan.route, match.groupdict()
                 return plan

@@ -12,6 +12,7 @@ from services.notify.notices import EMAILED_BY_DEFAULT, CitizenNotice, audience_
 from services.notify.store import COUNTED_TO, CitizenStore, InboxStore
 from services.notify.texts import Language, Texts
 from shared.auth import Principal
+from shared.direct import Direct
 from shared.events import Photo, now
 from shared.http import Caller, Cursor, Limit, any_of, not_found, refused
 from shared.projection import Document
@@ -93,7 +94,7 @@ class Preferences(BaseModel):
 
 def router(inbox: InboxStore, deliveries: DeliveryStore, citizens: CitizenStore, texts: Texts) -> APIRouter:
     """The routes of one notify service."""
-    api = APIRouter(prefix="/v1", tags=["notices"])
+    api = APIRouter(prefix="/v1", tags=["notices"], route_class=Direct)
 
     async def language_of(principal: Principal, wanted: Language | None) -> Language:
         if wanted is None and principal.role is Role.CITIZEN:

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from services.sla.clocks import State, state
 from services.sla.store import ANSWERED_FOR, ClockStore, TooMuch
 from shared.auth import Principal
+from shared.direct import Direct
 from shared.events import now
 from shared.http import Cursor, Limit, any_of, invalid, not_found
 from shared.projection import Document
@@ -87,7 +88,7 @@ class ComplianceReport(BaseModel):
 
 def router(clocks: ClockStore) -> APIRouter:
     """The routes of the sla service."""
-    api = APIRouter(prefix="/v1", tags=["clocks"])
+    api = APIRouter(prefix="/v1", tags=["clocks"], route_class=Direct)
 
     @api.get("/overdue", summary="Past its due date and still open: for operators those of their own step and agency")
     async def overdue(

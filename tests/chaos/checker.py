@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.sop import Role, Status, Transition
+from shared.sop import Status, Transition
 from tests.chaos import effects
 from tests.chaos.chains import Life, Standing, faults_of_chain, lives, same, standing
 from tests.chaos.clockwork import faults_of_clocks
@@ -181,11 +181,10 @@ def _in_intake(now: Standing, _: Life) -> Json:
 
 
 def _in_routing(now: Standing, life: Life) -> Json:
-    waits = {Status.SUBMITTED: Role.CENTRAL_OPERATOR, Status.COMPLETED: Role.REGIONAL_OPERATOR}
-    waits[Status.FORWARDED] = Role.COORDINATOR if now.declines >= 2 else Role.REGIONAL_OPERATOR
+    stage = "escalated" if now.status is Status.FORWARDED and now.declines >= 2 else now.status
     informs = [t for t in life.chain if t.transition in (Transition.ASSIGNED, Transition.DOCUMENTED)]
     return {
-        "status": now.status, "number": now.number, "desk": waits.get(now.status) if now.status else None,
+        "status": now.status, "number": now.number, "stage": stage,
         "agency": now.agency["code"] if now.agency else None, "due_at": now.due_at,
         "submitted_at": now.submitted_at, "moved_at": now.moved_at, "alarm": _alarm(now, life),
         "informed": [{"at": t.at, "event": t.topic, "seq": t.seq} for t in informs],

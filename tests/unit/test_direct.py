@@ -16,7 +16,7 @@ from services.routing.api import moves
 from shared import http
 from shared.auth import Principal, Verifier
 from shared.direct import Direct, Plan, ShortWay
-from shared.http import Once, Problem, any_of
+from shared.http import Once, Problem, any_of, not_found
 from shared.service import App
 from shared.sop import Role
 from tests.support import tokens
@@ -70,6 +70,17 @@ def app(route_class: type[APIRoute]) -> FastAPI:
         if body.name.startswith("taken"):
             raise Problem(409, "taken", "It is taken.")
         return Answer(given=body, complaint=complaint_id, account=principal.id, key=once.key if once else None)
+
+    @api.get("/things/of-today")
+    async def today(principal: Annotated[Principal, any_of()], limit: Annotated[int, Query(ge=1)] = 20) -> str:
+        return f"{principal.id} {limit}"
+
+    @api.get("/things/{complaint_id}")
+    async def show(complaint_id: str, principal: Annotated[Principal, any_of(Role.CITIZEN)]) -> Answer:
+        if complaint_id == "nothing":
+            raise not_found("thing")
+        given = Given.model_validate_json(GOOD)
+        return Answer(given=given, complaint=complaint_id, account=principal.id, key=None)
 
     made.include_router(api)
     if route_class is Direct:
@@ -132,12 +143,36 @@ async def test_the_answer_is_the_framework_s(both: tuple[httpx.AsyncClient, http
     assert direct.json() == usual.json()
 
 
+READS: dict[str, tuple[int, str, dict[str, str]]] = {
+    "as it should be": (200, "abc", CITIZEN),
+    "with a query": (200, "abc?x=1", CITIZEN),
+    "with a part in percent": (200, "a%20b", CITIZEN),
+    "another route's name": (200, "of-today", CITIZEN),
+    "nobody": (401, "abc", {}),
+    "another role": (403, "abc", tokens.bearer(Role.COORDINATOR, "c-1")),
+    "nothing": (404, "nothing", CITIZEN),
+    "no path": (404, "a/b", CITIZEN),
+    "an empty part": (404, "", CITIZEN),
+}
+
+
+@pytest.mark.parametrize("what", READS)
+async def test_what_is_read_is_the_framework_s(both: tuple[httpx.AsyncClient, httpx.AsyncClient], what: str) -> None:
+    status, path, headers = READS[what]
+    usual, direct = [await client.get(f"/v1/things/{path}", headers=headers) for client in both]
+    assert usual.status_code == status
+    assert (direct.status_code, direct.headers.items()) == (usual.status_code, usual.headers.items())
+    assert direct.json() == usual.json()
+
+
 async def test_a_request_as_it_should_be_does_not_reach_the_framework_s_layers() -> None:
     made = app(Direct)
     made.add_middleware(Unreachable)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://service") as client:
         assert (await client.post("/v1/things/abc/move", content=GOOD, headers=JSON | CITIZEN)).status_code == 201
         assert (await client.post("/v1/things/abc/move", content=GOOD, headers=CITIZEN)).status_code == 418
+        assert (await client.get("/v1/things/abc", headers=CITIZEN)).status_code == 200
+        assert (await client.get("/v1/things/of-today", headers=CITIZEN)).status_code == 418
 
 
 async def test_what_nobody_in_particular_sends_is_not_even_parsed(

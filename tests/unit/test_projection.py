@@ -89,11 +89,11 @@ def test_concurrent_writers_lose_nothing(data: st.DataObject) -> None:
 @given(chains())
 def test_a_document_gives_its_events_back(chain: Chain) -> None:
     document = whole(chain.events)
-    assert history(document) == sorted(chain.events, key=chain_order)
+    assert list(history(document)) == sorted(chain.events, key=chain_order)
     assert Case.of_document(document) == Case.of(chain.events)
     assert document["revision"] == revision({e.id for e in chain.events})
     assert fold(document, chain.events, derive) is None, "nothing new, nothing to write"
-    assert history(None) == []
+    assert not history(None)
 
 
 def test_side_events_stand_after_the_move_they_were_made_at() -> None:

@@ -14,6 +14,7 @@ from shared.auth import Principal
 from shared.calendar import Deadline, Deadlines, due_at
 from shared.case import Case
 from shared.desk import chronicle
+from shared.direct import Direct
 from shared.events import Agency, Photo, Report, now
 from shared.http import Cursor, Limit, any_of, findable, invalid, not_found
 from shared.projection import Document, history
@@ -166,7 +167,7 @@ async def seen(cases: CaseStore, complaint_id: str, principal: Principal) -> tup
 
 def router(cases: CaseStore, agencies: AgencyStore, deadlines: Deadlines) -> APIRouter:
     """The routes that read cases."""
-    api = APIRouter(prefix="/v1", tags=["cases"])
+    api = APIRouter(prefix="/v1", tags=["cases"], route_class=Direct)
 
     @api.get("/cases", summary="Queues and search")
     async def queue(
