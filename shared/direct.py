@@ -109,7 +109,9 @@ class ShortWay:
         for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
             last = route.path.rpartition("/")[2]
             plan = Plan.of(route) if isinstance(route, Direct) else None
-            for method in route.methods or ():  # also of a route that has no plan, lest another's parameter take its name
+            for method in (
+                route.methods or ()
+            ):  # also of a route that has no plan, lest another's parameter take its name
                 at_its_name = self._plans.setdefault((method, _ANY if last.startswith("{") else last), [])
                 at_its_name += [plan] if plan else []
 

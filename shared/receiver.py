@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from shared import telemetry
 from shared.events import Event, Malformed, from_record, now
+from shared.journal import Overloaded
 from shared.publisher import Record
 from shared.storage import TRANSIENT
 from shared.topics import dead_letters
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 Handle = Callable[[Sequence[Event]], Awaitable[object]]
 """Takes the valid events of a batch, any of which may come again."""
 
+_PASSES = (*TRANSIENT, TimeoutError, KafkaError, Overloaded)
+"""What is waited for, and never makes a dead letter."""
 _AT_A_TIME = 200
 """Records decoded between two turns of the event loop."""
 ATTEMPTS = 5
@@ -93,7 +96,7 @@ class Receiver:
             return [failed for event, record in events for failed in await self._apply_one(event, record)]
         try:
             await self._patiently([event for event, _ in events])
-        except (*TRANSIENT, TimeoutError, KafkaError):
+        except _PASSES:
             raise
         except Exception:
             log.exception("a batch failed; its halves are tried", events=len(events))
@@ -107,7 +110,7 @@ class Receiver:
             try:
                 await self._patiently([event])
                 break
-            except (*TRANSIENT, TimeoutError, KafkaError):
+            except _PASSES:
                 raise
             except Exception as error:
                 log.exception("an event failed", event_id=event.id, attempt=attempt)
@@ -125,7 +128,7 @@ class Receiver:
                 async with asyncio.timeout(_HANDLER.total_seconds()):
                     await self._handle(events)
                 return
-            except (*TRANSIENT, TimeoutError, KafkaError) as error:
+            except _PASSES as error:
                 log.warning("waiting to apply events", reason=repr(error), events=len(events))
                 self._moved(False)
                 if loop.time() + pause > deadline:

@@ -26,7 +26,14 @@ def build(settings: Settings) -> FastAPI:
     citizens = CitizenStore(service.database)
     texts = Texts()
     evidence = Evidence(settings)
-    arrivals = Arrivals(settings, inbox, deliveries, citizens, lambda finished: outbox.wake(finished))
+    arrivals = Arrivals(
+        settings,
+        inbox,
+        deliveries,
+        citizens,
+        wake=lambda finished: outbox.wake(finished),
+        issue=lambda event: outbox.issue(event),
+    )
     journal = service.journal([arrivals])
     composer = Composer(texts, settings.mail_from, settings.report_link)
     outbox = Outbox(settings, deliveries, citizens, journal, composer, evidence)

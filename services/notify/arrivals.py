@@ -1,18 +1,21 @@
 """What arrives: events become entries, deliveries and contacts, a whole batch in three writes."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from prometheus_client import Counter
 
 from services.notify.delivery_store import DELIVERIES, REPORT_GRACE, DeliveryStore
-from services.notify.desk import Finish, Patience, triage
+from services.notify.desk import Finish, Patience, reports, triage
 from services.notify.projection import project
 from services.notify.settings import Settings
 from services.notify.store import CitizenStore, InboxStore
 from shared.events import Event, now
 from shared.projection import Document
+
+_ISSUED_AT_ONCE = 500
+"""A backlog's reports must not fill the journal's queue."""
 
 NOTICES = Counter("lapor_notices_total", "Notices put into an inbox.", ["notice"])
 
@@ -27,6 +30,7 @@ class Arrivals:
         deliveries: DeliveryStore,
         citizens: CitizenStore,
         wake: Callable[[Collection[Document]], None],
+        issue: Callable[[Event], Awaitable[None]],
     ) -> None:
         self._deadlines = settings.deadlines
         self._patience = Patience.of(settings)
@@ -35,23 +39,25 @@ class Arrivals:
         self._deliveries = deliveries
         self._citizens = citizens
         self._wake = wake
+        self._issue = issue
 
-    async def apply(self, events: Iterable[Event], _: Mapping[str, Document | None] | None = None) -> None:
+    async def apply(self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None) -> None:
         """Keep what the events give rise to. Any of them may come again, in any order.
 
         Contacts first, so that an e-mail finds the one that came with it; entries before deliveries, so that what is
-        reported as delivered is in the inbox.
+        reported as delivered is in the inbox. What the journal itself brings (it gives ``current``) is reported
+        afterwards: the journal must not wait for itself.
         """
         made = project(events, now(), self._deadlines, self._report_after)
         await self._citizens.keep(made.contacts.values())
         for entry in await self._inbox.add(made.inbox):
             NOTICES.labels(entry["notice"]).inc()
         if made.deliveries:
-            await self._deliver(made.deliveries)
+            await self._deliver(made.deliveries, at_once=current is None)
 
-    async def _deliver(self, deliveries: Sequence[Document]) -> None:
-        """Keep the deliveries. Those that need no courier, such as to somebody without an address, are done at once:
-        nobody has to take them up again."""
+    async def _deliver(self, deliveries: Sequence[Document], *, at_once: bool) -> None:
+        """Keep the deliveries. Those that need no courier, such as to somebody without an address, are done, and
+        reported ``at_once`` before they are kept: nobody has to take them up again."""
         at, ids = now(), {d["citizen_id"] for d in deliveries}
         contacts, choices = await asyncio.gather(self._citizens.contacts(ids), self._citizens.preferences(ids))
         for delivery in deliveries:
@@ -60,10 +66,17 @@ class Arrivals:
             if isinstance(decision, Finish):
                 delivery |= {"state": decision.state, "open": False, "done_at": at, "reason": decision.reason}
                 delivery["report_at"] = at + REPORT_GRACE
+        if at_once:
+            finished = [delivery for delivery in deliveries if not delivery["open"]]
+            told = [event for delivery in finished for event in reports(delivery)]
+            for start in range(0, len(told), _ISSUED_AT_ONCE):
+                await asyncio.gather(*(self._issue(event) for event in told[start : start + _ISSUED_AT_ONCE]))
+            for delivery in finished:
+                delivery["reported"] = True
         done = [d for d in await self._deliveries.add(deliveries) if not d["open"]]
         for delivery in done:
             DELIVERIES.labels(delivery["channel"], delivery["state"]).inc()
-        self._wake(done)
+        self._wake([delivery for delivery in done if not delivery["reported"]])
 
     async def kept(self, events: Iterable[Event]) -> set[str]:
         """All: its stores write durably."""

@@ -118,11 +118,12 @@ class Outbox:
         done, self._finished = self._finished[:_BATCH], self._finished[_BATCH:]
         late = await self._deliveries.unreported(now(), _BATCH - len(done)) if len(done) < _BATCH else []
         found = {delivery["_id"]: delivery for delivery in (*late, *done)}
-        await asyncio.gather(*(self._issue(event) for delivery in found.values() for event in reports(delivery)))
+        await asyncio.gather(*(self.issue(event) for delivery in found.values() for event in reports(delivery)))
         await self._deliveries.mark_reported(list(found))
         return len(found)
 
-    async def _issue(self, event: Event) -> None:
+    async def issue(self, event: Event) -> None:
+        """Write an event of this service's own, once."""
         with suppress(Taken):  # it was issued before the process could mark it
             await self._journal.append(event)
 

@@ -16,6 +16,7 @@ from shared import topics
 from shared.consumer import EventConsumer
 from shared.deadletters import DeadLetter, letters, replay
 from shared.events import Event, headers_of
+from shared.journal import Overloaded
 from shared.projection import Projection
 from shared.publisher import Publisher, Record
 from shared.receiver import ATTEMPTS
@@ -253,7 +254,7 @@ async def test_letters_are_listed_newest_first_and_by_topic_and_reason(
     assert await replay(settings, [oldest]) == 1, "without a key as well"
 
 
-@pytest.mark.parametrize("error", [TRANSIENT[0]("the database is away"), TimeoutError("too slow")])
+@pytest.mark.parametrize("error", [TRANSIENT[0]("the database is away"), TimeoutError("too slow"), Overloaded()])
 async def test_what_is_transient_is_waited_for_and_never_a_dead_letter(
     site: Site, publisher: Publisher, error: Exception
 ) -> None:

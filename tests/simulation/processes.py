@@ -350,8 +350,9 @@ class Process:
         deliveries = cast(Any, Recorded(servers.deliveries, self.database, self.in_doubt))
         inbox, citizens = remote(servers.inbox, self.database), remote(servers.citizens, self.database)
         arrivals = Arrivals(
-            NOTIFY, cast(Any, inbox), deliveries, cast(Any, citizens), lambda finished: self.outbox.wake(finished)
-        )
+            NOTIFY, cast(Any, inbox), deliveries, cast(Any, citizens),
+            wake=lambda finished: self.outbox.wake(finished), issue=lambda event: self.outbox.issue(event),
+        )  # fmt: skip
         self.journal = journal([arrivals])
         self.outbox = Outbox(
             NOTIFY, deliveries, cast(Any, citizens), self.journal, cast(Any, Writer()),
