@@ -102,15 +102,16 @@ class Campaign:
         return Struck(fault, disturbance, recovered)
 
     async def _recovered(self, since: float) -> float | None:
-        """Seconds from ``since`` until a complaint is filed and forwarded and its citizen sees it, and no group is
-        behind."""
+        """Seconds from ``since`` until a complaint is filed and forwarded and its citizen sees it, and each group has
+        taken all that was published until then; the load goes on."""
         deadline = since + RECOVERED_WITHIN
         try:
             async with asyncio.timeout(RECOVERED_WITHIN):
                 await self.clients.complaint(path=("forwarded",), calm=True)
+                where = (self._rig.kafka_bootstrap, self._rig.namespace)
+                until = await evidence.ends(*where)
                 while time.monotonic() < deadline:
-                    behind, _ = await evidence.lag(self._rig.kafka_bootstrap, self._rig.namespace)
-                    if not any(behind.values()):
+                    if not any((await evidence.lag(*where, until)).values()):
                         return time.monotonic() - since
                     await asyncio.sleep(0.2)
         except Exception as error:  # noqa: BLE001 - the reason is told; the verdict is that it did not recover

@@ -210,9 +210,10 @@ class Rest:
 async def look(mongo_url: str, bootstrap: str, namespace: str, horizon: datetime) -> Rest:
     """Whether all is published, consumed, delivered and reported, and no clock strikes until ``horizon``."""
     counts, waiting = await asyncio.to_thread(_look_at_stores, mongo_url, namespace, horizon)
-    behind, ends = await lag(bootstrap, namespace)
+    until = await ends(bootstrap, namespace)
+    behind = await lag(bootstrap, namespace, until)
     waiting += [f"{service} is {records} records behind" for service, records in behind.items() if records]
-    return Rest((*counts, ends), tuple(waiting))
+    return Rest((*counts, sum(until.values())), tuple(waiting))
 
 
 def _look_at_stores(mongo_url: str, namespace: str, horizon: datetime) -> tuple[list[int], list[str]]:
@@ -238,22 +239,29 @@ def _look_at_stores(mongo_url: str, namespace: str, horizon: datetime) -> tuple[
     return counts, waiting
 
 
-async def lag(bootstrap: str, namespace: str) -> tuple[dict[str, int], int]:
-    """How many records each service's group has not taken, and the sum of all topics' ends."""
+Ends = dict[tuple[str, int], int]
+"""By topic (its short name) and partition, the offset after the last record."""
+
+
+async def ends(bootstrap: str, namespace: str) -> Ends:
+    """Where all topics end now."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, group_id=None)
     await consumer.start()
     try:
         partitions = await places(bootstrap, f"{namespace}.")
-        ends = {
-            (_short(p.topic, namespace), p.partition): e for p, e in (await consumer.end_offsets(partitions)).items()
-        }
+        found = await consumer.end_offsets(partitions)
+        return {(_short(p.topic, namespace), p.partition): end for p, end in found.items()}
     finally:
         await consumer.stop()
+
+
+async def lag(bootstrap: str, namespace: str, until: Ends) -> dict[str, int]:
+    """How many of the records before ``until`` each service's group has not taken."""
     behind = {}
     for service, offsets in (await committed(bootstrap, namespace)).items():
         topics = consumed_topics(service)
-        behind[service] = sum(max(0, end - offsets.get(place, 0)) for place, end in ends.items() if place[0] in topics)
-    return behind, sum(ends.values())
+        behind[service] = sum(max(0, end - offsets.get(place, 0)) for place, end in until.items() if place[0] in topics)
+    return behind
 
 
 _CHAIN = tuple(transition.value for transition in Transition)
