@@ -28,6 +28,9 @@ Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 
 _STALLED = timedelta(seconds=60)
 _GRACE_SECONDS = 30.0
+_FETCHED_BYTES = 2**17
+"""Of one partition at a time: some hundred records. So a backlog comes evenly from all topics, and what happened to a
+complaint in several of them is folded and written at once. A record that is longer comes as well (Kafka KIP-74)."""
 _COMMIT_SECONDS = 0.2
 """Offsets are committed so long after a batch: each commit is a record that the broker writes down, and what a crash
 makes come again is taken once all the same."""
@@ -70,6 +73,7 @@ class EventConsumer:
             group_id=group,
             batch=True,
             max_records=settings.consumer_batch,
+            max_partition_fetch_bytes=_FETCHED_BYTES,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,  # the framework commits every partition that it has, at each batch
             parser=_unread,
