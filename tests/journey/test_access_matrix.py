@@ -1,0 +1,163 @@
+"""Who may ask for what: every route of every service by every kind of caller. Deny by default: a new route has no row
+here, and the test fails until somebody has said who may use it.
+
+This is the gate of each route, which looks at the role alone. Whose complaint it is, is decided behind it (a stranger's
+looks like one that does not exist), and the tests of each service say so.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from deploy.local.servers import Servers
+from services.intake.app import build as build_intake
+from services.notify.app import build as build_notify
+from services.notify.settings import Settings as NotifySettings
+from services.opd.app import build as build_opd
+from services.opd.settings import Settings as OpdSettings
+from services.routing.app import build as build_routing
+from services.routing.settings import Settings as RoutingSettings
+from services.sla.app import build as build_sla
+from services.sla.settings import Settings as SlaSettings
+from shared.settings import ServiceSettings
+from shared.sop import Role
+from shared.topics import create
+from tests.support import tokens
+from tests.support.intake import intake_settings
+from tests.support.running import running
+
+EVERYBODY = None
+"""Without a token as well."""
+SIGNED_IN = frozenset(Role)
+CITIZENS = frozenset({Role.CITIZEN})
+CENTRAL, REGIONAL = frozenset({Role.CENTRAL_OPERATOR}), frozenset({Role.REGIONAL_OPERATOR})
+COORDINATORS, ADMINS = frozenset({Role.COORDINATOR}), frozenset({Role.ADMIN})
+AGENCIES = frozenset({Role.AGENCY_OPERATOR})
+DESKS = CENTRAL | REGIONAL | COORDINATORS
+STAFF = DESKS | AGENCIES | ADMINS
+WITH_AN_INBOX = SIGNED_IN - {Role.SYSTEM}
+
+Allowed = frozenset[Role] | None
+
+OPERATIONS: dict[str, Allowed] = {
+    "GET /health/live": EVERYBODY,
+    "GET /health/ready": EVERYBODY,
+    "GET /metrics": EVERYBODY,
+    "GET /asyncapi.json": EVERYBODY,
+}
+MATRIX: dict[str, dict[str, Allowed]] = {
+    "intake": {
+        "GET /.well-known/jwks.json": EVERYBODY,
+        "GET /v1/categories": EVERYBODY,
+        "POST /v1/citizens": EVERYBODY,
+        "POST /v1/tokens": EVERYBODY,
+        "POST /v1/tracking": EVERYBODY,
+        "GET /v1/me": SIGNED_IN,
+        "PATCH /v1/me": CITIZENS,
+        "GET /v1/me/accesses": CITIZENS,
+        "POST /v1/photos": CITIZENS,
+        "POST /v1/complaints": CITIZENS,
+        "GET /v1/complaints": CITIZENS,
+        "GET /v1/complaints/{complaint_id}": SIGNED_IN,
+        "GET /v1/complaints/{complaint_id}/timeline": SIGNED_IN,
+        "GET /v1/complaints/{complaint_id}/photos/{photo_id}": SIGNED_IN,
+        "POST /v1/complaints/{complaint_id}/resubmit": CITIZENS,
+        "POST /v1/complaints/{complaint_id}/reopen": CITIZENS,
+        "POST /v1/complaints/{complaint_id}/rate": CITIZENS,
+        "POST /v1/complaints/{complaint_id}/withdraw": CITIZENS,
+        "POST /v1/complaints/{complaint_id}/reporter": DESKS,
+    },
+    "routing": {
+        "GET /v1/cases": DESKS,
+        "GET /v1/cases/{complaint_id}": DESKS,
+        "POST /v1/cases/{complaint_id}/forward": CENTRAL,
+        "POST /v1/cases/{complaint_id}/return": REGIONAL,
+        "POST /v1/cases/{complaint_id}/assign": REGIONAL | COORDINATORS,
+        "POST /v1/cases/{complaint_id}/rework": REGIONAL,
+        "POST /v1/cases/{complaint_id}/document": REGIONAL,
+        "GET /v1/informed": COORDINATORS,
+        "GET /v1/summary": COORDINATORS,
+        "GET /v1/agencies": STAFF,
+        "GET /v1/agencies/{code}": STAFF,
+        "PUT /v1/agencies/{code}": ADMINS,
+    },
+    "opd": {
+        "GET /v1/work": AGENCIES,
+        "GET /v1/work/{complaint_id}": AGENCIES,
+        "POST /v1/work/{complaint_id}/start": AGENCIES,
+        "POST /v1/work/{complaint_id}/decline": AGENCIES,
+        "POST /v1/work/{complaint_id}/complete": AGENCIES,
+        "POST /v1/work/{complaint_id}/notes": AGENCIES,
+        "POST /v1/photos": AGENCIES,
+        "GET /v1/work/{complaint_id}/photos/{photo_id}": SIGNED_IN,
+    },
+    "notify": {
+        "GET /v1/inbox": WITH_AN_INBOX,
+        "GET /v1/inbox/unread-count": WITH_AN_INBOX,
+        "POST /v1/inbox/{entry_id}/read": WITH_AN_INBOX,
+        "GET /v1/deliveries": DESKS | ADMINS,
+        "GET /v1/preferences": CITIZENS,
+        "PUT /v1/preferences": CITIZENS,
+    },
+    "sla": {
+        "GET /v1/overdue": STAFF,
+        "GET /v1/due-soon": STAFF,
+        "GET /v1/complaints/{complaint_id}/clocks": STAFF,
+        "GET /v1/compliance": COORDINATORS | ADMINS,
+    },
+}
+
+
+def built(service: str, servers: Servers, namespace: str, folder: Path) -> tuple[ServiceSettings, FastAPI]:
+    """A service's settings and application."""
+    where: Any = {"namespace": namespace, "kafka_bootstrap": servers.kafka_bootstrap, "mongo_url": servers.mongo_url}
+    if service == "intake":
+        settings = intake_settings(servers, namespace, folder)
+        return settings, build_intake(settings)
+    others: dict[str, tuple[type[ServiceSettings], Callable[[Any], FastAPI]]] = {
+        "routing": (RoutingSettings, build_routing),
+        "opd": (OpdSettings, build_opd),
+        "notify": (NotifySettings, build_notify),
+        "sla": (SlaSettings, build_sla),
+    }
+    kind, build = others[service]
+    made = kind(**where)
+    return made, build(made)
+
+
+def routes(app: FastAPI) -> set[str]:
+    """What the service's OpenAPI document offers: method and path."""
+    return {f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods}
+
+
+def gate(allowed: Allowed, role: Role | None) -> int | None:
+    """The status with which a caller of this role (None: without a token) is turned away; None: it passes."""
+    if allowed is EVERYBODY or role in allowed:
+        return None
+    return 401 if role is None else 403
+
+
+@pytest.mark.parametrize("service", MATRIX)
+async def test_each_route_lets_in_whom_its_row_names(
+    servers: Servers, namespace: str, tmp_path: Path, service: str
+) -> None:
+    settings, app = built(service, servers, namespace, tmp_path)
+    rows = OPERATIONS | MATRIX[service]
+    assert routes(app) == set(rows), "a route without a row, or a row without a route"
+    await create(settings)
+    wrong = []
+    async with running(app) as client:
+        for row, allowed in rows.items():
+            method, path = row.split()
+            address = re.sub(r"\{.*?\}", "nothing-of-that-name", path)
+            for role in (None, *Role):
+                headers = tokens.bearer(role, "somebody", "pupr") if role else {}
+                status = (await client.request(method, address, headers=headers)).status_code
+                turned_away = status if status in (401, 403) else None
+                if turned_away != gate(allowed, role) or status >= 500:
+                    wrong.append(f"{row} by {role or 'nobody'}: {status}")
+    assert wrong == []
