@@ -270,7 +270,8 @@ class Journal:
         while True:
             batch = await _take(self._unmarked, self._batch)
             try:
-                await self._mark_kept([event for event, projected in batch if await projected])
+                # shielded: who waits and is cancelled must not cancel what the writer has to say
+                await self._mark_kept([event for event, projected in batch if await asyncio.shield(projected)])
             except Exception:
                 log.exception("marking failed; the relay publishes again", entries=len(batch))
             finally:

@@ -252,5 +252,7 @@ def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
         loop="uvloop",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nobody's address is looked at
+        server_header=False,
         timeout_graceful_shutdown=10,
     )
