@@ -26,9 +26,6 @@ from deploy.local.servers import Say, Servers, needed_bytes, start_servers
 from deploy.local.settings import SERVICES, LocalSettings
 from shared.storage import TRANSIENT
 
-_YIELDING = dict.fromkeys(("notify", "sla"), ("nice", "-n", "5"))
-"""Whom nobody waits for stands further back where processors are few: citizens are told within minutes and clocks count
-days, but at the desks people wait for the answer."""
 READY_WITHIN = 60.0
 SAY_EVERY = 3.0
 
@@ -172,8 +169,7 @@ def running_system(
         system = System(children, servers, secrets, urls, say)
         for name in SERVICES:
             environment = {**common, **own.get(name, {}), "LAPOR_PORT": str(chosen.port_of(name))}
-            command = [*_YIELDING.get(name, ()), sys.executable, "-m", f"services.{name}"]
-            children.start(name, command, environment, stage=1)
+            children.start(name, [sys.executable, "-m", f"services.{name}"], environment, stage=1)
         system.wait_ready(*SERVICES)
         yield system
 
