@@ -46,7 +46,8 @@ class Plan:
     def __init__(self, route: APIRoute, body: tuple[str, TypeAdapter[Any]] | None) -> None:
         self.route = route
         self._endpoint: Callable[..., Awaitable[BaseModel]] = route.endpoint
-        self._callers = [(str(d.name), d.call) for d in route.dependant.dependencies if isinstance(d.call, SignedIn)]
+        asked = ((str(d.name), d.call) for d in route.dependant.dependencies)
+        self._caller = next((name, call) for name, call in asked if isinstance(call, SignedIn))
         self._keys = [str(d.name) for d in route.dependant.dependencies if d.call is idempotency]
         self._body = body
         self.status = route.status_code or 200
@@ -83,7 +84,7 @@ class Plan:
         if key is not None and not KEY_LENGTH[0] <= len(key) <= KEY_LENGTH[1]:
             return None
         values: dict[str, Any] = dict(scope["path_params"])
-        ((name, signed_in),) = self._callers
+        name, signed_in = self._caller
         caller = await signed_in.admit(scope["app"].state.verifier, authorization.decode("latin-1"))
         values[name] = caller
         if self._body is not None:

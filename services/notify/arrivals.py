@@ -29,7 +29,7 @@ class Arrivals:
         inbox: InboxStore,
         deliveries: DeliveryStore,
         citizens: CitizenStore,
-        wake: Callable[[Collection[Document]], None],
+        wake: Callable[[Collection[str]], None],
         issue: Callable[[Event], Awaitable[None]],
     ) -> None:
         self._deadlines = settings.deadlines
@@ -76,7 +76,7 @@ class Arrivals:
         done = [d for d in await self._deliveries.add(deliveries) if not d["open"]]
         for delivery in done:
             DELIVERIES.labels(delivery["channel"], delivery["state"]).inc()
-        self._wake([delivery for delivery in done if not delivery["reported"]])
+        self._wake([delivery["_id"] for delivery in done if not delivery["reported"]])
 
     async def kept(self, events: Iterable[Event]) -> set[str]:
         """All: its stores write durably."""

@@ -78,6 +78,10 @@ class DeliveryStore:
         if writes:
             await self._deliveries.bulk_write(writes, ordered=False)
 
+    async def load(self, ids: Collection[str]) -> list[Document]:
+        """The deliveries with these ids as they are now."""
+        return await self._deliveries.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
+
     async def unreported(self, at: datetime, limit: int) -> list[Document]:
         """Deliveries whose report is due, longest due first."""
         query = {"reported": False, "report_at": {"$lte": at}}

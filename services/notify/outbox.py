@@ -59,10 +59,10 @@ class Outbox:
         self._evidence = evidence
         self._patience = Patience.of(settings)
         self._ready: asyncio.Queue[tuple[Document, Document]] = asyncio.Queue(_BATCH)
-        self._finished: list[Document] = []
+        self._finished: list[str] = []
         self._news = asyncio.Event()
 
-    def wake(self, finished: Collection[Document] = ()) -> None:
+    def wake(self, finished: Collection[str] = ()) -> None:
         """There is something to do: do not wait for the next look. ``finished`` are deliveries to report."""
         self._finished += finished
         self._news.set()
@@ -109,15 +109,17 @@ class Outbox:
             outcome = result.state if isinstance(result, Finish) else "retried"
             DELIVERIES.labels(delivery["channel"], outcome).inc()
             if isinstance(result, Finish):
-                self.wake([{**delivery, "state": result.state, "open": False, "done_at": at}])
+                self._finished.append(delivery["_id"])
+                self.wake()
             if outcome in ("failed", "retried"):
                 log.info("not delivered", delivery=delivery["_id"], outcome=outcome, reason=result.reason)
 
     async def _report(self) -> int:
         """Issue the events about what this process has finished, and about what is due to be reported anyway."""
-        done, self._finished = self._finished[:_BATCH], self._finished[_BATCH:]
-        late = await self._deliveries.unreported(now(), _BATCH - len(done)) if len(done) < _BATCH else []
-        found = {delivery["_id"]: delivery for delivery in (*late, *done)}
+        ids, self._finished = self._finished[:_BATCH], self._finished[_BATCH:]
+        done = await self._deliveries.load(ids) if ids else []
+        late = await self._deliveries.unreported(now(), _BATCH - len(ids)) if len(ids) < _BATCH else []
+        found = {d["_id"]: d for d in (*late, *done) if not d["reported"]}
         await asyncio.gather(*(self.issue(event) for delivery in found.values() for event in reports(delivery)))
         await self._deliveries.mark_reported(list(found))
         return len(found)

@@ -21,7 +21,6 @@ from shared.events import (
 )
 from shared.sop import CLOCKS, MOVES, Clock, ClockRule, Role, Status
 
-FIRST_SEQ = 1
 _OF_AN_AGENCY = Assigned | Declined | Started | Completed | ReworkRequested | Documented
 
 

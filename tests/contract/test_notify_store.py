@@ -17,7 +17,6 @@ from services.notify.projection import project
 from services.notify.store import CitizenStore, InboxStore
 from shared.calendar import Deadlines
 from shared.events import CitizenContact, new_id, now
-from shared.projection import Document
 from shared.storage import Database, connect
 from tests.support.events import STRAIGHT, Chain
 from tests.support.memory_notify import MemoryCitizens, MemoryDeliveries, MemoryInbox
@@ -69,15 +68,6 @@ def deliveries(request: pytest.FixtureRequest) -> Deliveries:
 @pytest.fixture(params=["memory", "mongodb"])
 def citizens(request: pytest.FixtureRequest) -> Citizens:
     return MemoryCitizens() if request.param == "memory" else request.getfixturevalue("stored_citizens")
-
-
-async def kept(deliveries: Deliveries, delivery_id: str) -> Document:
-    """One delivery as it is now."""
-    if isinstance(deliveries, MemoryDeliveries):
-        return deliveries.deliveries[delivery_id]
-    found = await deliveries._deliveries.find_one({"_id": delivery_id})
-    assert found is not None
-    return found
 
 
 def made(count: int, at: datetime) -> Any:
@@ -166,12 +156,13 @@ async def test_an_unfinished_lease_ends_and_the_next_holder_knows(deliveries: De
     ((fresh,), repeated) = await deliveries.lease(10, at + LEASE, at + 2 * LEASE)
     assert (repeated, fresh["attempts"]) == (1, 2)
     await deliveries.settle([(stale, Finish("failed", "smtp-550"))], at, at)
-    assert (await kept(deliveries, stale["_id"]))["state"] == "sending", "who has lost the lease has nothing to say"
+    (kept,) = await deliveries.load([stale["_id"]])
+    assert kept["state"] == "sending", "who has lost the lease has nothing to say"
     await deliveries.settle([(stale, Finish("sent"))], at, at)
-    sent = await kept(deliveries, stale["_id"])
+    (sent,) = await deliveries.load([stale["_id"]])
     assert (sent["state"], sent["open"]) == ("sent", False), "except that it went out"
     await deliveries.settle([(fresh, Wait(at, "smtp-451"))], at, at)
-    assert (await kept(deliveries, stale["_id"]))["state"] == "sent"
+    assert (await deliveries.load([stale["_id"]]))[0]["state"] == "sent"
 
 
 async def test_reports_are_due_once_done_or_after_a_while(deliveries: Deliveries) -> None:

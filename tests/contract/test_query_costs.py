@@ -213,6 +213,7 @@ async def test_notify(settings: ServiceSettings) -> None:
         await deliveries.settle([(one, Finish("sent")) for one in leased], at, at)
         await deliveries.unreported(at, 50)
         await deliveries.mark_reported([one["_id"] for one in leased])
+        await deliveries.load(["1", "2"])
         assert await deliveries.count_open() == FEW - 50
         await citizens.contacts([CITIZEN])
         await citizens.preferences([CITIZEN])

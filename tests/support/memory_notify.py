@@ -84,6 +84,10 @@ class MemoryDeliveries:
             else:
                 stored.update(state="pending", due_at=result.until)
 
+    async def load(self, ids: Collection[str]) -> list[Document]:
+        await asyncio.sleep(0)
+        return [copied(self.deliveries[i]) for i in ids if i in self.deliveries]
+
     async def unreported(self, at: datetime, limit: int) -> list[Document]:
         await asyncio.sleep(0)
         due = [d for d in self.deliveries.values() if not d["reported"] and d["report_at"] and d["report_at"] <= at]
