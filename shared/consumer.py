@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
@@ -57,6 +57,7 @@ class EventConsumer:
         self._breath = settings.consumer_breath_seconds
         self._full = settings.consumer_batch
         self._uncommitted: dict[TopicPartition, int] = {}
+        self._assignments = 0
         self._to_commit = asyncio.Event()
         self._stopping = False
         self.lag = 0
@@ -76,6 +77,7 @@ class EventConsumer:
             max_partition_fetch_bytes=_FETCHED_BYTES,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,  # the framework commits every partition that it has, at each batch
+            listener=_Partitions(self._left),
             parser=_unread,
             decoder=_raw,
         )
@@ -107,18 +109,27 @@ class EventConsumer:
     async def _receive(self, values: list[bytes], message: KafkaMessage) -> None:
         records: tuple[ConsumerRecord, ...] = message.raw_message
         busy = time.monotonic() - self._rested_at < _BUSY_SECONDS
+        assignment = self._assignments
         try:
             await self._receiver.take(records)
         except Exception:
             await message.nack()  # the records come again
             raise
-        self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
-        self._to_commit.set()
+        if assignment == self._assignments:
+            self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
+            self._to_commit.set()
         if self._stopping:
             await self._commit()
         if busy and len(records) < self._full:
             await asyncio.sleep(self._breath)
         self._rested_at = time.monotonic()
+
+    async def _left(self) -> None:
+        """The partitions are shared out anew. What was taken is committed first, and nothing of it later: another
+        process may be further by then, and an offset committed late would set the group back."""
+        self._assignments += 1
+        await self._commit()
+        self._uncommitted.clear()
 
     async def _commit_now_and_then(self) -> None:
         while True:
@@ -180,6 +191,19 @@ class EventConsumer:
         self.lag = sum(lags.values())
         if self.lag == 0:
             self._progress()
+
+
+class _Partitions(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
+    """Says when the partitions go."""
+
+    def __init__(self, left: Callable[[], Awaitable[None]]) -> None:
+        self._left = left
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._left()
+
+    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Nothing to do: reading begins at what is committed."""
 
 
 async def _unread(records: tuple[ConsumerRecord, ...], parse: Parse) -> KafkaMessage:

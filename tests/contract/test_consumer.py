@@ -345,6 +345,59 @@ async def test_a_consumer_that_dies_before_the_commit_leaves_its_batch_to_the_ne
     assert store.documents == {chain.complaint_id: before}
 
 
+async def test_what_is_done_after_its_partition_has_left_sets_the_group_not_back(
+    site: Site, publisher: Publisher
+) -> None:
+    """One process holds a batch while another takes over, goes on and leaves again."""
+    first, then = [Chain().last for _ in range(8)], [Chain().last for _ in range(8)]
+    hold, every = asyncio.Event(), site.settings.topic_partitions * len(TOPICS)
+
+    class Slow(Reader):
+        async def __call__(self, events: Sequence[Event]) -> None:
+            await super().__call__(events)
+            await hold.wait()
+
+    slow, quick = Slow(), Reader()
+    await publisher.publish(first)
+    async with consuming_with(site, slow, publisher) as consumer:
+
+        async def under_way() -> bool:
+            return bool(slow.taken)
+
+        await until(under_way, within=30)
+        other = site.consumer(SERVICE, TOPICS, quick, publisher)
+        await other.start()
+
+        async def taken_over() -> bool:
+            return bool(quick.taken)
+
+        await until(taken_over, within=60)
+        await publisher.publish(then)
+
+        async def gone_on() -> bool:
+            return bool(set(quick.taken) & {event.id for event in then})
+
+        await until(gone_on, within=30)
+        await other.stop()
+
+        async def back() -> bool:
+            if not isinstance(consumer, EventConsumer):
+                return True  # in memory at once
+            kafka = consumer.subscriber.consumer
+            return kafka is not None and len(kafka.assignment()) == every
+
+        await until(back, within=30)
+        hold.set()
+        await slow.has(*(event for event in (*first, *then) if event.id not in quick.taken))
+
+        async def level() -> bool:
+            return await site.committed(SERVICE, TOPICS) == len(first) + len(then)
+
+        await until(level, within=30)
+        await asyncio.sleep(1)
+        assert await level(), "nor later"
+
+
 def test_no_subscriber_acknowledges_before_its_work_is_done(settings: ServiceSettings, kafka: Publisher) -> None:
     """FastStream's own default is at most once."""
     consumer = EventConsumer(settings, SERVICE, TOPICS, Reader(), kafka)

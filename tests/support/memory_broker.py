@@ -103,11 +103,13 @@ class Member:
         self.topics = frozenset(topics)
         self.assigned: list[TopicPartition] = []
         self._positions: dict[TopicPartition, int] = {}
+        self._fetched: set[TopicPartition] = set()
         self.news = asyncio.Event()
 
     def rewind(self) -> None:
         """Go back to what is committed: all since then comes again."""
         committed = self._broker.committed
+        self._fetched = set()
         self._positions = {p: committed.get((self.group, p), 0) for p in self.assigned}
 
     def waiting(self) -> list[TopicPartition]:
@@ -125,14 +127,16 @@ class Member:
             position = self._positions[partition]
             part = self._broker.logs[partition][position : position + limit - len(found)]
             self._positions[partition] = position + len(part)
+            self._fetched.add(partition)
             found += part
         return found
 
     async def commit(self, records: Sequence[ConsumerRecord]) -> None:
-        """These are done. Raises `CommitFailedError` if one is of a partition that has gone to another member."""
+        """These are done. Raises `CommitFailedError` if one was fetched before the partitions were shared out anew:
+        even of a partition that is here again another member may have done more."""
         await asyncio.sleep(0)
         ends = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
-        if not ends.keys() <= set(self.assigned):
+        if not ends.keys() <= self._fetched:
             raise CommitFailedError
         self._broker.committed |= {(self.group, partition): end for partition, end in ends.items()}
 
