@@ -1,4 +1,5 @@
-"""The door of a service: as many requests at a time as it can serve soon, and a quick, clear no to the others.
+"""The door of a service: as many requests at a time as it can serve soon, none while its database is away, and a quick,
+clear no to the others.
 
 Whoever waits in a queue that is too long has gone by the time of the answer, and the service has done the work for
 nobody. So what is beyond the bound is told at once when to come again (RFC 9110, section 15.6.4), which costs next to
@@ -6,25 +7,30 @@ nothing, and those inside are served as fast as ever. Health and metrics are not
 it is crowded.
 """
 
+from collections.abc import Callable
+
 from prometheus_client import Counter
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-REFUSED = Counter("lapor_http_requests_refused_total", "Requests refused at the door, since too many were inside.")
+REFUSED = Counter(
+    "lapor_http_requests_refused_total", "Requests refused at the door: too many were inside, or the database was away."
+)
 
 TOO_LARGE = "The request's body is larger than {} bytes. Send less."
 
-_UNBOUNDED = ("/health/", "/metrics")
+_UNBOUNDED = ("/health/", "/metrics", "/.well-known/")
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/photos"
 
 
 class Admission:
-    """ASGI middleware: at most ``most`` requests inside; ``refusal`` answers the others."""
+    """ASGI middleware: at most ``most`` requests inside, and none while ``away()``; ``refusal`` answers the others."""
 
-    def __init__(self, app: ASGIApp, most: int, refusal: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, most: int, refusal: ASGIApp, away: Callable[[], bool] = lambda: False) -> None:
         self._app = app
         self._most = most
+        self._away = away
         self._refusal = refusal
         self._inside = 0
 
@@ -32,7 +38,7 @@ class Admission:
         if scope["type"] != "http" or scope["path"].startswith(_UNBOUNDED):
             await self._app(scope, receive, send)
             return
-        if self._inside >= self._most:
+        if self._inside >= self._most or self._away():
             REFUSED.inc()
             await self._refusal(scope, receive, send)
             return

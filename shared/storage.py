@@ -24,6 +24,7 @@ from pymongo.errors import (
 )
 from pymongo.errors import WTimeoutError as WriteTimeout
 from pymongo.read_concern import ReadConcern
+from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
 from shared.events import Event, from_document, now
@@ -41,6 +42,7 @@ __all__ = [
     "IndexModel",
     "MongoDocuments",
     "MongoJournal",
+    "away",
     "by_id",
     "connect",
     "insert_missing",
@@ -60,13 +62,16 @@ _UNENCODABLE = (BSONError, UnicodeError, OverflowError, DocumentTooLarge)
 
 
 def connect(url: str) -> AsyncIOMotorClient[Document]:
-    """A client whose waits are bounded; nothing is connected until it is first used. Datetimes come back aware."""
+    """A client whose waits are bounded; nothing is connected until it is first used. Datetimes come back aware.
+
+    It waits a second for a server that takes writes: who asks meanwhile has a thread, and there are few."""
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
         url,
         tz_aware=True,
         w="majority",
         journal=True,
-        serverSelectionTimeoutMS=5000,
+        serverSelectionTimeoutMS=1000,
+        heartbeatFrequencyMS=1000,
         connectTimeoutMS=3000,
         socketTimeoutMS=20_000,
         maxPoolSize=50,
@@ -75,6 +80,12 @@ def connect(url: str) -> AsyncIOMotorClient[Document]:
     # Applications are built before the loop that serves them runs; this is the way motor's own guide gives for that.
     client.get_io_loop = asyncio.get_running_loop  # type: ignore[method-assign]  # an attribute on purpose
     return client
+
+
+def away(client: AsyncIOMotorClient[Document]) -> bool:
+    """Whether there is no server that takes writes, as far as the client knows; it asks every second."""
+    known: TopologyDescription = client.topology_description  # type: ignore[assignment]  # motor's stub has a method
+    return not known.has_writable_server()
 
 
 def _unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:

@@ -1,13 +1,16 @@
 """What every service does while its servers are away: it says so, and takes what can be taken."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from fastapi import APIRouter
 
+from deploy.local import ports
 from deploy.local.servers import Servers
 from shared import topics
 from shared.events import CHAIN_TOPICS, ComplaintEvent
@@ -17,6 +20,7 @@ from shared.service import Contract, Service
 from shared.settings import ServiceSettings
 from shared.sop import Role, Transition
 from shared.storage import MongoDocuments, MongoJournal
+from tests.chaos.proxy import Proxy
 from tests.support import tokens
 from tests.support.events import Chain
 from tests.support.running import read_topics, until
@@ -114,6 +118,39 @@ async def test_without_a_database_requests_are_refused_and_not_kept_waiting(sett
         answer = await client.post("/moves", headers=asked("siti"), timeout=5)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_when_the_database_goes_nobody_waits_in_line_for_it(settings: ServiceSettings) -> None:
+    await topics.create(settings)
+    address = urlsplit(settings.mongo_url)
+    way = Proxy(ports.free_ports(1)[0], address.port or 27017)
+    await way.start()
+    url = f"mongodb://{ports.LOOPBACK}:{way.port}/?directConnection=true"
+    try:
+        async with at_work(settings.model_copy(update={"mongo_url": url})) as (_, client):
+
+            async def ready() -> bool:
+                return await missing(client) in ([], ["kafka"])
+
+            await until(ready)
+            assert (await client.post("/moves", headers=asked("siti"))).status_code == 201
+            way.cut()
+            answers = []
+            for number in range(100):
+                asking = tokens.bearer(Role.CITIZEN, "siti") | {"Idempotency-Key": f"another-key-{number}"}
+                async with asyncio.timeout(5):
+                    answers.append(await client.post("/moves", headers=asking))
+            assert {answer.status_code for answer in answers} == {503}
+            assert {answer.headers["retry-after"] for answer in answers} == {"2"}
+            assert (await client.get("/health/live")).status_code == 200
+            way.clear()
+
+            async def taken_again() -> bool:
+                return (await client.post("/moves", headers=asked("siti"))).status_code == 201
+
+            await until(taken_again, within=20)
+    finally:
+        await way.stop()
 
 
 @pytest.mark.parametrize("docs", [True, False])
