@@ -111,13 +111,14 @@ class PhotoStore:
         What was found is remembered: a photo's owner stays its owner. Whoever takes photos away has to clear it.
         """
         pairs = [(photo_id, owner_id) for photo_id in content_hashes]
-        new = [pair for pair in pairs if pair not in self._known]
-        found = dict(zip(new, await asyncio.gather(*map(self._owned.get, new)), strict=True))
-        sizes = [self._known.get(pair) or found.get(pair) for pair in pairs]
-        self._known |= {pair: size for pair, size in found.items() if size}
-        while len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
-        return {photo_id: size for photo_id, size in zip(content_hashes, sizes, strict=True) if size}
+        sizes = {pair: self._known.get(pair) for pair in pairs}
+        if new := [pair for pair, size in sizes.items() if size is None]:
+            found = dict(zip(new, await asyncio.gather(*map(self._owned.get, new)), strict=True))
+            sizes |= found
+            self._known |= {pair: size for pair, size in found.items() if size}
+            while len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+        return {photo_id: size for (photo_id, _), size in sizes.items() if size}
 
     async def _read_owned(self, asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
         """Of pairs of photo and owner those that belong together, with the photo's width and height."""

@@ -188,7 +188,8 @@ class Projection:
             [(folded.document, known.document if known else None) for folded, known in changes], durably=durably
         )
         if saved:
-            self._recent.update({folded.document["_id"]: folded for folded, _ in changes})
+            for folded, _ in changes:
+                self._recent[folded.document["_id"]] = folded
         return saved
 
     async def _confirm(self, events: Sequence[ComplaintEvent]) -> None:

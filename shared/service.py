@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import structlog
@@ -31,7 +31,7 @@ from shared.journal import Journal, Projecting
 from shared.publisher import Publisher
 from shared.receiver import Handle
 from shared.settings import ServiceSettings
-from shared.storage import Database, MongoJournal, away, connect
+from shared.storage import Database, MongoJournal, Presence, connect
 
 log = structlog.get_logger()
 
@@ -126,7 +126,7 @@ class Service:
             lambda inner: ShortWay(inner, routers),
             telemetry.Observe,
             lambda inner: BodyLimit(inner, MAX_BODY_BYTES, http.too_large(MAX_BODY_BYTES).response()),
-            lambda inner: Admission(inner, most, http.busy().response(), partial(away, self._client)),
+            lambda inner: Admission(inner, most, http.busy().response(), Presence(self._client).away),
         ]
         for router in routers:
             app.include_router(router)

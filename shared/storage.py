@@ -42,7 +42,7 @@ __all__ = [
     "IndexModel",
     "MongoDocuments",
     "MongoJournal",
-    "away",
+    "Presence",
     "by_id",
     "connect",
     "insert_missing",
@@ -82,10 +82,20 @@ def connect(url: str) -> AsyncIOMotorClient[Document]:
     return client
 
 
-def away(client: AsyncIOMotorClient[Document]) -> bool:
-    """Whether there is no server that takes writes, as far as the client knows; it asks every second."""
-    known: TopologyDescription = client.topology_description  # type: ignore[assignment]  # motor's stub has a method
-    return not known.has_writable_server()
+class Presence:
+    """Whether there is a server that takes writes, as far as a client knows; it asks every second."""
+
+    def __init__(self, client: AsyncIOMotorClient[Document]) -> None:
+        self._client = client
+        self._told: TopologyDescription | None = None
+        self._there = False
+
+    def away(self) -> bool:
+        """True if there is none."""
+        told: TopologyDescription = self._client.topology_description  # type: ignore[assignment]  # motor's stub errs
+        if told is not self._told:  # a new one comes with each change
+            self._told, self._there = told, told.has_writable_server()
+        return not self._there
 
 
 def _unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:
