@@ -19,6 +19,7 @@ from shared.journal import Journal
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.sop import Refusal, Role, Status, Transition
+from shared.visibility import cut, viewer_of
 
 Operator = Annotated[Principal, any_of(Role.AGENCY_OPERATOR)]
 Sort = Literal["due_at", "-due_at", "assigned_at", "-assigned_at"]
@@ -226,26 +227,27 @@ def _row(document: Document, role: Role) -> dict[str, Any]:
     case = Case.of_document(document)
     working = case.status in (Status.ASSIGNED, Status.IN_PROGRESS)
     fields = ("number", "status", "title", "category", "district", "assigned_at", "due_at")
-    return {
+    row = {
         "complaint_id": document["_id"],
         **{name: document[name] for name in fields},
         "overdue": bool(working and case.due_at and case.due_at < now()),
         "allowed": case.allowed(role),
     }
+    return cut(viewer_of(role), case, row)
 
 
 def _work(document: Document, role: Role) -> Work:
     case = Case.of_document(document)
     events = history(document)
-    return Work(
-        **_row(document, role),
-        report=case.report,
-        agency=case.agency,
-        considerations=next((e.considerations for e in reversed(events) if isinstance(e, Assigned)), ""),
-        unit=case.unit,
-        binding=case.binding,
-        notes=[Note(at=e.occurred_at, note=e.note) for e in events if isinstance(e, ProgressNoted)],
-        evidence=list(case.evidence),
-        evidence_note=case.evidence_note,
-        history=chronicle(events),
-    )
+    fields = {
+        "report": case.report,
+        "agency": case.agency,
+        "considerations": next((e.considerations for e in reversed(events) if isinstance(e, Assigned)), ""),
+        "unit": case.unit,
+        "binding": case.binding,
+        "notes": [Note(at=e.occurred_at, note=e.note) for e in events if isinstance(e, ProgressNoted)],
+        "evidence": list(case.evidence),
+        "evidence_note": case.evidence_note,
+        "history": chronicle(events),
+    }
+    return Work(**_row(document, role), **cut(viewer_of(role), case, fields))

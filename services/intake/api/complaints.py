@@ -43,13 +43,15 @@ from shared.journal import Journal, Taken
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.sop import HOLDER, Role, Status
+from shared.visibility import Viewer, cut, sees, viewer_of
 
 Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
-Operator = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)]
+_OPERATORS = (Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)
+Operator = Annotated[Principal, any_of(*_OPERATORS)]
+Party = Annotated[Principal, any_of(Role.CITIZEN, Role.AGENCY_OPERATOR, *_OPERATORS)]
 
 
 _LAPSED_AT_ONCE = 200
-_SHOWS_EVIDENCE = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
 
 
 class Intake:
@@ -192,21 +194,21 @@ def router(intake: Intake) -> APIRouter:
         )
 
     @api.get("/complaints/{complaint_id}", summary="One of your complaints; staff see it without the reporter")
-    async def show(complaint_id: str, principal: Caller) -> Complaint:
+    async def show(complaint_id: str, principal: Party) -> Complaint:
         document = await intake.visible(complaint_id, principal)
         case = Case.of_document(document)
-        told = case.status in _SHOWS_EVIDENCE
-        return Complaint(
-            **_row(intake, document, principal.role),
-            report=case.report,
-            agency=case.agency,
-            evidence=list(case.evidence) if told else [],
-            evidence_note=case.evidence_note if told else None,
-        )
+        fields = {
+            "report": case.report,
+            "agency": case.agency,
+            "evidence": case.evidence,
+            "evidence_note": case.evidence_note or None,
+        }
+        row = _row(intake, document, principal.role)
+        return Complaint(**row, **cut(viewer_of(principal.role), case, fields))
 
     @api.get("/complaints/{complaint_id}/timeline", summary="What has happened to your complaint")
-    async def follow(complaint_id: str, principal: Caller) -> Timeline:
-        return timeline_of(intake, await intake.visible(complaint_id, principal))
+    async def follow(complaint_id: str, principal: Party) -> Timeline:
+        return timeline_of(intake, await intake.visible(complaint_id, principal), viewer_of(principal.role))
 
     @api.post("/complaints/{complaint_id}/resubmit", summary="Send the corrected report", status_code=201)
     async def resubmit(complaint_id: str, body: GivenReport, principal: Citizen, once: Once) -> Moved:
@@ -271,24 +273,25 @@ def router(intake: Intake) -> APIRouter:
     return api
 
 
-def timeline_of(intake: Intake, document: Document, *, public: bool = False) -> Timeline:
+def timeline_of(intake: Intake, document: Document, viewer: Viewer) -> Timeline:
     """The time line of a complaint, and where it is now."""
     case = Case.of_document(document)
     assert case.status is not None
-    return Timeline(
-        number=case.number,
-        status=case.status,
-        holder=HOLDER[case.status],
-        due_at=case.due(intake.deadlines),
-        entries=timeline(history(document), public=public),
-    )
+    fields = {
+        "number": case.number,
+        "status": case.status,
+        "holder": HOLDER[case.status],
+        "due_at": case.due(intake.deadlines),
+        "entries": timeline(history(document), notes=sees(viewer, "note")),
+    }
+    return Timeline(**cut(viewer, case, fields))
 
 
 def _row(intake: Intake, document: Document, role: Role) -> dict[str, Any]:
     case = Case.of_document(document)
     assert case.status is not None
     fields = ("number", "title", "category", "status", "submitted_at", "moved_at")
-    return {
+    row = {
         "complaint_id": document["_id"],
         **{name: document[name] for name in fields},
         "seq": case.seq,
@@ -296,3 +299,4 @@ def _row(intake: Intake, document: Document, role: Role) -> dict[str, Any]:
         "due_at": case.due(intake.deadlines),
         "allowed": case.allowed(role),
     }
+    return cut(viewer_of(role), case, row)
