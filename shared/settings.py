@@ -6,6 +6,7 @@ Where secrets come as mounted files (containers), ``LAPOR_SECRETS_DIR`` is their
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -35,6 +36,9 @@ class ServiceSettings(BaseSettings):
     intake_url: str = Field("http://127.0.0.1:8101", description="where the JWKS of sign-in is served")
     issuers: Annotated[Sequence[ExternalIssuer], AfterValidator(unique)] = Field(
         (), description="OpenID Connect issuers whose staff may use the service as well (`shared/issuers.py`)"
+    )
+    pseudonym_key_file: Path | None = Field(
+        None, description="at least 32 random bytes by which intake, notify and opd know anonymous reporters"
     )
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -18,6 +18,7 @@ from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, findable, 
 from shared.journal import Journal
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
+from shared.pseudonyms import Pseudonyms
 from shared.sop import Refusal, Role, Status, Transition
 from shared.visibility import cut, viewer_of
 
@@ -98,7 +99,7 @@ class Noted(BaseModel):
     complaint_id: str
 
 
-def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
+def router(work: WorkStore, journal: Journal, photos: Photos, pseudonyms: Pseudonyms) -> APIRouter:
     """The routes of one opd service."""
     api = APIRouter(prefix="/v1", tags=["agency desk"], route_class=Direct)
 
@@ -209,7 +210,9 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
     @api.get("/work/{complaint_id}/photos/{photo_id}", summary="A photo of the finished work", response_class=Response)
     async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
         document = await work.find(complaint_id)
-        if document is None or not may_see(Case.of_document(document), principal):
+        case = Case.of_document(document)
+        reporter = pseudonyms.citizen(case.reporter_id, case.complaint_id)
+        if document is None or not may_see(case, principal, reporter):
             raise not_found("photo")
         if photo_id not in (_documented(document) if principal.role is Role.CITIZEN else document["photos"]):
             raise not_found("photo")

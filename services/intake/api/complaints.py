@@ -37,11 +37,12 @@ from shared.calendar import Deadlines
 from shared.case import Case
 from shared.desk import Moved, actor, carry_out
 from shared.direct import Direct
-from shared.events import Closed, Photo, Report, Submitted, new_id, now
+from shared.events import Actor, Closed, Photo, Report, Submitted, new_id, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, invalid, not_found
 from shared.journal import Journal, Taken
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
+from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import HOLDER, Role, Status
 from shared.visibility import Viewer, cut, sees, viewer_of
 
@@ -68,6 +69,7 @@ class Intake:
         categories_file: Path,
         codes: TrackingCodes,
         deadlines: Deadlines,
+        pseudonyms: Pseudonyms = NO_PSEUDONYMS,
     ) -> None:
         self.complaints = complaints
         self.accounts = accounts
@@ -78,6 +80,7 @@ class Intake:
         self.categories = [Category(**entry) for entry in json.loads(categories_file.read_text(encoding="utf-8"))]
         self.codes = codes
         self.deadlines = deadlines
+        self.pseudonyms = pseudonyms
         self._known = {category.code for category in self.categories}
 
     async def report(self, given: GivenReport, principal: Principal) -> Report:
@@ -118,9 +121,19 @@ class Intake:
     async def visible(self, complaint_id: str, principal: Principal) -> Document:
         """A complaint that the caller may see. Raises 404."""
         document = await self.complaints.find(complaint_id)
-        if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
+        if document is None or document["title"] is None or not self.may_see(document, principal):
             raise not_found()
         return document
+
+    def may_see(self, document: Document, principal: Principal) -> bool:
+        """Whether the caller may see a complaint."""
+        return may_see(Case.of_document(document), principal, document["reporter_id"])
+
+    def submitter(self, principal: Principal, complaint_id: str, report: Report) -> Actor:
+        """The citizen as the events of a new complaint name him: by a pseudonym if he stays anonymous."""
+        if report.visibility != "anonim":
+            return actor(principal)
+        return Actor(role=principal.role, id=self.pseudonyms.of(principal.id, complaint_id))
 
     async def close_lapsed(self) -> None:
         """Periodic work: close what the citizen has left alone. Several processes may do it: the journal lets one."""
@@ -163,7 +176,9 @@ def router(intake: Intake) -> APIRouter:
     async def submit(body: GivenReport, principal: Citizen, once: Once) -> Filed:
         report = await intake.report(body, principal)
         while True:
-            event = desk.submit(new_id(), new_number(), actor(principal), now(), report)
+            complaint_id = new_id()
+            submitter = intake.submitter(principal, complaint_id, report)
+            event = desk.submit(complaint_id, new_number(), submitter, now(), report)
             try:
                 stored = await intake.journal.append(event, once, {event.complaint_id: None})
             except Taken:
@@ -214,7 +229,7 @@ def router(intake: Intake) -> APIRouter:
     async def resubmit(complaint_id: str, body: GivenReport, principal: Citizen, once: Once) -> Moved:
         report = await intake.report(body, principal)
         return await move(
-            complaint_id, principal, lambda case: desk.resubmit(case, actor(principal), now(), report), once
+            complaint_id, principal, lambda case: desk.resubmit(case, reporter_of(case), now(), report), once
         )
 
     @api.post("/complaints/{complaint_id}/reopen", summary="The answer does not do: say why", status_code=201)
@@ -222,7 +237,7 @@ def router(intake: Intake) -> APIRouter:
         return await move(
             complaint_id,
             principal,
-            lambda case: desk.reopen(case, actor(principal), now(), body.reason, intake.deadlines),
+            lambda case: desk.reopen(case, reporter_of(case), now(), body.reason, intake.deadlines),
             once,
         )
 
@@ -231,20 +246,23 @@ def router(intake: Intake) -> APIRouter:
         return await move(
             complaint_id,
             principal,
-            lambda case: desk.rate(case, actor(principal), now(), body.rating, body.comment),
+            lambda case: desk.rate(case, reporter_of(case), now(), body.rating, body.comment),
             once,
         )
 
     @api.post("/complaints/{complaint_id}/withdraw", summary="Leave a returned complaint closed", status_code=201)
     async def withdraw(complaint_id: str, body: Withdraw, principal: Citizen, once: Once) -> Moved:
         return await move(
-            complaint_id, principal, lambda case: desk.withdraw(case, actor(principal), now(), body.comment), once
+            complaint_id, principal, lambda case: desk.withdraw(case, reporter_of(case), now(), body.comment), once
         )
 
     @api.get("/complaints/{complaint_id}/photos/{photo_id}", summary="A photo of the report", response_class=Response)
     async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
-        case = Case.of_document(await intake.complaints.find(complaint_id))
-        if case.report is None or not may_see(case, principal) or photo_id not in {p.id for p in case.report.photos}:
+        document = await intake.complaints.find(complaint_id)
+        case = Case.of_document(document)
+        if document is None or case.report is None or not intake.may_see(document, principal):
+            raise not_found("photo")
+        if photo_id not in {photo.id for photo in case.report.photos}:
             raise not_found("photo")
         return await serve_photo(intake.photos, photo_id, size)
 
@@ -271,6 +289,11 @@ def router(intake: Intake) -> APIRouter:
         )
 
     return api
+
+
+def reporter_of(case: Case) -> Actor:
+    """The reporter of a complaint as its events name them, by a pseudonym or not: who makes a citizen's moves."""
+    return Actor(role=Role.CITIZEN, id=case.reporter_id)
 
 
 def timeline_of(intake: Intake, document: Document, viewer: Viewer) -> Timeline:
