@@ -123,8 +123,8 @@ def viewer_of(role: Role) -> Viewer:
 def cut(viewer: Viewer, case: Case | None, fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of an answer that shows ``case``, with nothing in those that the viewer does not see. Without the case
     no condition holds. Changes and returns ``fields``. Raises KeyError for a field that has no row."""
-    if unknown := fields.keys() - _NAMES:
-        raise KeyError(f"fields that the table does not know: {', '.join(sorted(unknown))}")
+    if not fields.keys() <= _NAMES:
+        raise KeyError(f"fields that the table does not know: {', '.join(sorted(fields.keys() - _NAMES))}")
     for name, nothing in _HIDDEN[viewer].items():
         if name in fields:
             fields[name] = nothing

@@ -18,7 +18,7 @@ from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, findable, 
 from shared.journal import Journal
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
-from shared.pseudonyms import Pseudonyms
+from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import Refusal, Role, Status, Transition
 from shared.visibility import cut, viewer_of
 
@@ -99,7 +99,7 @@ class Noted(BaseModel):
     complaint_id: str
 
 
-def router(work: WorkStore, journal: Journal, photos: Photos, pseudonyms: Pseudonyms) -> APIRouter:
+def router(work: WorkStore, journal: Journal, photos: Photos, pseudonyms: Pseudonyms = NO_PSEUDONYMS) -> APIRouter:
     """The routes of one opd service."""
     api = APIRouter(prefix="/v1", tags=["agency desk"], route_class=Direct)
 
