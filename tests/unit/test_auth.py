@@ -145,3 +145,26 @@ async def test_a_token_that_was_verified_costs_no_second_look(monkeypatch: pytes
     monkeypatch.setattr(jwt, "decode", forbidden)
     monkeypatch.setattr("shared.auth._unverified", forbidden)
     assert await made.verify(token) is first
+
+
+async def test_behind_an_issuer_that_does_not_answer_nobody_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.auth._FETCH_SECONDS", 0.5)
+    monkeypatch.setattr("shared.auth._PAUSE_SECONDS", 0.0)
+
+    async def silence(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2)
+        writer.close()
+
+    async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
+        made = Verifier(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys")
+        with pytest.raises(KeysUnavailable):
+            await made.verify(signed())
+        asking = asyncio.create_task(made.verify(signed()))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(KeysUnavailable):
+                await made.verify(signed())
+        assert time.monotonic() - began < 0.3, "they were told at once"
+        with pytest.raises(KeysUnavailable):
+            await asking
