@@ -1,7 +1,7 @@
 """Who may see a case: one rule for all services that show cases or their photos (SOP: each desk sees what it needs).
 
-``anonim`` hides the reporter, which no event names anyway; ``rahasia`` hides the report from everybody but the desk
-that holds it, the agency that has it, and the coordinator.
+``anonim`` hides the reporter, whom events name by a pseudonym of each complaint; ``rahasia`` hides the report from
+everybody but the desk that holds it, the agency that has it, and the coordinator.
 """
 
 from shared.auth import Principal
@@ -23,11 +23,12 @@ def holding(role: Role) -> frozenset[Status]:
     return _HOLDS.get(role, frozenset())
 
 
-def may_see(case: Case, principal: Principal) -> bool:
-    """Whether the caller may see this case. What he may not see must look as if it did not exist."""
+def may_see(case: Case, principal: Principal, reporter: str | None = None) -> bool:
+    """Whether the caller may see this case. What he may not see must look as if it did not exist. ``reporter`` is the
+    account of who reported, where the events name it by a pseudonym (`shared.pseudonyms`)."""
     match principal.role:
         case Role.CITIZEN:
-            return case.reporter_id == principal.id
+            return (reporter or case.reporter_id) == principal.id
         case Role.COORDINATOR | Role.SYSTEM:
             return True
         case Role.AGENCY_OPERATOR:

@@ -1,24 +1,31 @@
-"""Who is asking: short ES256 tokens (RFC 7519, RFC 7518 section 3.4), signed by intake, verified here by its JWKS (RFC
-7517).
+"""Who is asking: signed tokens (RFC 7519) of intake's sign-in and of the issuers that the installation trusts besides
+(`shared.issuers`), verified by their published keys (RFC 7517), with the care that RFC 8725 asks for.
 
 Only verification is shared. Signing, passwords and accounts are intake's alone (``services/intake/identity.py``).
 """
 
 import asyncio
+import json
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import jwt
 from cachetools import LRUCache
+from jwt.utils import base64url_decode
 
 from shared.sop import Role
 
 ISSUER = "lapor-intake"
 AUDIENCE = "lapor"
 ALGORITHM = "ES256"
+LONGEST_TOKEN = 8192
+"""Characters. What is longer is no token of ours, and is not read."""
+_FETCH_SECONDS = 4.0
 _PAUSE_SECONDS = 1.0
+_ASYMMETRIC = frozenset({"RSA", "EC", "OKP"})
 
 
 class InvalidToken(Exception):
@@ -38,69 +45,210 @@ class Principal:
     agency: str | None = None
 
 
+class Issuer(Protocol):
+    """Somebody whose tokens are accepted, and what is believed of them."""
+
+    @property
+    def issuer(self) -> str:
+        """What its tokens say in ``iss``."""
+
+    @property
+    def audience(self) -> str:
+        """What their ``aud`` must hold."""
+
+    @property
+    def algorithms(self) -> Sequence[str]:
+        """How they may be signed: asymmetric algorithms only."""
+
+    @property
+    def leeway_seconds(self) -> float:
+        """By how much its clock may differ from ours."""
+
+    @property
+    def longest_seconds(self) -> float:
+        """The longest life that a token of its may have."""
+
+    @property
+    def may_name_no_key(self) -> bool:
+        """Whether a token may leave out which key has signed it, where there is only one."""
+
+    async def keys_at(self, client: httpx.AsyncClient) -> str:
+        """The address of its key set. Raises ValueError or httpx.HTTPError."""
+
+    def principal(self, claims: dict[str, Any]) -> Principal:
+        """The account that verified claims name. Raises InvalidToken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The sign-in of this system: ``url`` is where its key set is served."""
+
+    url: str
+    issuer: str = ISSUER
+    audience: str = AUDIENCE
+    algorithms: Sequence[str] = (ALGORITHM,)
+    leeway_seconds: float = 0
+    longest_seconds: float = float("inf")
+    may_name_no_key: bool = False
+
+    async def keys_at(self, _: httpx.AsyncClient) -> str:
+        return self.url
+
+    def principal(self, claims: dict[str, Any]) -> Principal:
+        agency = claims.get("agency")
+        if not claims["sub"] or not isinstance(agency, str | None):
+            raise InvalidToken("it names no account of this system")
+        try:
+            return Principal(claims["sub"], Role(claims["role"]), agency)
+        except (KeyError, ValueError):
+            raise InvalidToken("it names no role of this system") from None
+
+
+class Keys:
+    """One issuer's keys, fetched when an unknown key id is met, at most every ``refetch`` seconds."""
+
+    def __init__(self, issuer: Issuer, refetch: float) -> None:
+        self._issuer = issuer
+        self._refetch = refetch
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = self._failed_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    def trust(self, key: jwt.PyJWK) -> None:
+        """Know a key without fetching."""
+        self._keys[str(key.key_id)] = key
+
+    async def find(self, kid: str | None) -> jwt.PyJWK:
+        """The key of this id, or the only one there is for a token that names none (OpenID Connect Core 1.0, section
+        10.1). Raises InvalidToken, or KeysUnavailable if the issuer cannot be asked."""
+        if kid is None and not self._issuer.may_name_no_key:
+            raise InvalidToken("it names no key")
+        if kid not in self._keys and time.monotonic() - self._fetched_at > self._refetch:
+            await self._renew(kid)
+        if kid is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        try:
+            return self._keys[kid or ""]
+        except KeyError:
+            raise InvalidToken("its key is unknown") from None
+
+    async def _renew(self, kid: str | None) -> None:
+        if self._lock.locked() and self._failed_at > self._fetched_at:  # one tries again; nobody queues behind it
+            raise self._unavailable("is being asked again")
+        async with self._lock:
+            if kid not in self._keys and time.monotonic() - self._fetched_at > self._refetch:
+                try:
+                    await self._fetch()
+                except KeysUnavailable:
+                    if kid is not None or not self._keys:
+                        raise
+
+    async def _fetch(self) -> None:
+        if time.monotonic() - self._failed_at < _PAUSE_SECONDS:  # those who waited for the same failure share it
+            raise self._unavailable("could not be asked a moment ago")
+        try:
+            async with asyncio.timeout(_FETCH_SECONDS), httpx.AsyncClient(timeout=_FETCH_SECONDS) as client:
+                answer = await client.get(await self._issuer.keys_at(client))
+                answer.raise_for_status()
+                found = jwt.PyJWKSet.from_dict(answer.json()).keys
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            TimeoutError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            jwt.PyJWTError,
+        ) as error:
+            self._failed_at = time.monotonic()
+            raise self._unavailable(repr(error)) from None
+        self._keys = {str(key.key_id): key for key in found if key.key_type in _ASYMMETRIC}
+        self._fetched_at = time.monotonic()
+
+    def _unavailable(self, why: str) -> KeysUnavailable:
+        return KeysUnavailable(f"the keys of {self._issuer.issuer} cannot be read: {why}")
+
+
 class Verifier:
-    """Verifies tokens by the issuer's published keys, which it fetches when it meets an unknown key id.
+    """Verifies tokens, each by the keys of the issuer that it names and by no other's; which account it is, the issuer
+    says within the limits that are set for it.
 
     Verified tokens are remembered until they expire, so that a client's next request costs no signature check.
     """
 
-    def __init__(self, jwks_url: str, *, remembered: int = 10_000, refetch_seconds: float = 10.0) -> None:
-        self._url = jwks_url
-        self._keys: dict[str, jwt.PyJWK] = {}
+    def __init__(
+        self,
+        jwks_url: str,
+        issuers: Iterable[Issuer] = (),
+        *,
+        remembered: int = 10_000,
+        refetch_seconds: float = 10.0,
+    ) -> None:
+        trusted: tuple[Issuer, ...] = (Intake(jwks_url), *issuers)
+        self._issuers = {issuer.issuer: (issuer, Keys(issuer, refetch_seconds)) for issuer in trusted}
         self._verified: LRUCache[str, tuple[Principal, float]] = LRUCache(remembered)
-        self._refetch = refetch_seconds
-        self._fetched_at = self._failed_at = float("-inf")
-        self._lock = asyncio.Lock()
 
     async def verify(self, token: str) -> Principal:
         """The token's account. Raises `InvalidToken`, or `KeysUnavailable` if the issuer cannot be asked."""
         known = self._verified.get(token)
         if known and known[1] > time.time():
             return known[0]
+        header, payload = _unverified(token)
+        name, algorithm, kid = payload.get("iss"), header.get("alg"), header.get("kid")
+        issuer, keys = self._issuers.get(name, (None, None)) if isinstance(name, str) else (None, None)
+        if issuer is None or keys is None:
+            raise InvalidToken("nobody who is trusted here has issued it")
+        if not isinstance(algorithm, str) or algorithm not in issuer.algorithms:
+            raise InvalidToken(f"its algorithm is not {' or '.join(issuer.algorithms)}")
+        if not isinstance(kid, str | None):
+            raise InvalidToken("it is not well-formed")
+        key = await keys.find(kid)
         try:
-            header = jwt.get_unverified_header(token)
-            if header.get("alg") != ALGORITHM:
-                raise InvalidToken("its algorithm is not ES256")
-            key = await self._key(str(header.get("kid")))
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key.key,
-                algorithms=[ALGORITHM],
-                audience=AUDIENCE,
-                issuer=ISSUER,
+                algorithms=[algorithm],
+                audience=issuer.audience,
+                issuer=issuer.issuer,
+                leeway=issuer.leeway_seconds,
                 options={"require": ["exp", "iat", "sub", "aud", "iss"]},
             )
-            principal = Principal(claims["sub"], Role(claims["role"]), claims.get("agency"))
+            lasts, ends = float(claims["exp"]) - float(claims["iat"]), float(claims["exp"])
         except jwt.PyJWTError as error:
             raise InvalidToken(str(error)) from None
-        except (KeyError, ValueError):
-            raise InvalidToken("it names no role of this system") from None
-        self._verified[token] = (principal, float(claims["exp"]))
+        except (TypeError, ValueError, OverflowError):  # a key of another kind; a time that is none
+            raise InvalidToken("it is not well-formed") from None
+        if lasts > issuer.longest_seconds:
+            raise InvalidToken("it is valid for too long")
+        principal = issuer.principal(claims)
+        self._verified[token] = (principal, ends)
         return principal
 
-    async def _key(self, kid: str) -> jwt.PyJWK:
-        if kid not in self._keys:
-            async with self._lock:
-                if kid not in self._keys and time.monotonic() - self._fetched_at > self._refetch:
-                    await self._fetch()
-        try:
-            return self._keys[kid]
-        except KeyError:
-            raise InvalidToken("its key is unknown") from None
-
-    async def _fetch(self) -> None:
-        if time.monotonic() - self._failed_at < _PAUSE_SECONDS:  # those who waited for the same failure share it
-            raise KeysUnavailable(f"the keys at {self._url} could not be read a moment ago")
-        try:
-            async with httpx.AsyncClient(timeout=5) as client:
-                answer = await client.get(self._url)
-                answer.raise_for_status()
-                self._keys = {str(k.key_id): k for k in jwt.PyJWKSet.from_dict(answer.json()).keys}
-        except (httpx.HTTPError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
-            self._failed_at = time.monotonic()
-            raise KeysUnavailable(f"the keys at {self._url} cannot be read: {error!r}") from None
-        self._fetched_at = time.monotonic()
-
     def trust(self, key: jwt.PyJWK) -> None:
-        """Know a key without fetching: for the issuer itself."""
-        self._keys[str(key.key_id)] = key
+        """Know a key of intake's without fetching: for intake itself."""
+        self._issuers[ISSUER][1].trust(key)
+
+
+def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of a token, of which nothing is verified yet. Raises InvalidToken."""
+    parts = token.split(".")
+    if len(token) > LONGEST_TOKEN or len(parts) != 3:
+        raise InvalidToken("it is not well-formed")
+    try:
+        header, payload = (
+            json.loads(base64url_decode(part.encode("ascii")), object_pairs_hook=_unrepeated) for part in parts[:2]
+        )
+    except (ValueError, RecursionError):
+        raise InvalidToken("it is not well-formed") from None
+    if not isinstance(header, dict) or not isinstance(payload, dict):
+        raise InvalidToken("it is not well-formed")
+    return header, payload
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are unique: of two readers, each might believe another one of two (RFC 7519, 4)."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found

@@ -14,6 +14,7 @@ from shared.http import Problem, refused
 from shared.journal import Idempotency, Journal, Taken
 from shared.projection import Document
 from shared.sop import Refusal, Role, Transition
+from shared.visibility import NEVER_OF_EVENTS
 
 E = TypeVar("E", bound=ChainEvent)
 
@@ -86,5 +87,4 @@ def moved(event: ChainEvent) -> Moved:
 def chronicle(events: Iterable[ComplaintEvent]) -> list[dict[str, Any]]:
     """Events as staff read them in a case: what, when, by which role and agency. No account is named, the reporter's
     least of all: who made a move stands in the journal."""
-    hidden: dict[str, Any] = {"reporter_id": True, "actor": {"id"}}
-    return [{"event": event.topic, **event.model_dump(mode="json", exclude=hidden)} for event in events]
+    return [{"event": event.topic, **event.model_dump(mode="json", exclude=NEVER_OF_EVENTS)} for event in events]

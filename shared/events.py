@@ -125,7 +125,7 @@ class ComplaintEvent(Event):
     complaint_id: str
     seq: int = Field(ge=1)
     number: str = Field(description="the number that people use")
-    reporter_id: str = Field(description="opaque id of the citizen")
+    reporter_id: str = Field(description="opaque id of the citizen; of an anonymous one another in each complaint")
 
     @property
     def key(self) -> str:

@@ -69,7 +69,7 @@ class Service:
         self._client = connect(settings.mongo_url)
         self.database: Database = self._client[settings.database(name)]
         self.publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, name)
-        self.verifier = Verifier(f"{settings.intake_url}/.well-known/jwks.json")
+        self.verifier = Verifier(f"{settings.intake_url}/.well-known/jwks.json", settings.issuers)
         self._journal_store = MongoJournal(self.database)
         self._journal: Journal | None = None
         self._consumer: EventConsumer | None = None

@@ -5,12 +5,15 @@ Where secrets come as mounted files (containers), ``LAPOR_SECRETS_DIR`` is their
 """
 
 import os
-from typing import Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.calendar import Deadlines
+from shared.issuers import ExternalIssuer, unique
 
 
 class ServiceSettings(BaseSettings):
@@ -31,6 +34,12 @@ class ServiceSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65535)
     intake_url: str = Field("http://127.0.0.1:8101", description="where the JWKS of sign-in is served")
+    issuers: Annotated[Sequence[ExternalIssuer], AfterValidator(unique)] = Field(
+        (), description="OpenID Connect issuers whose staff may use the service as well (`shared/issuers.py`)"
+    )
+    pseudonym_key_file: Path | None = Field(
+        None, description="at least 32 random bytes by which intake, notify and opd know anonymous reporters"
+    )
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     topic_partitions: int = Field(3, ge=1, description="of each topic: the most processes of one service that share it")

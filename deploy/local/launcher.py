@@ -145,16 +145,20 @@ def running_system(
             **({} if chosen.kafka_bootstrap else {"LAPOR_TOPIC_REPLICATION": str(chosen.replicas)}),
             **(overrides or {}),
         }
+        known = {"LAPOR_PSEUDONYM_KEY_FILE": str(secrets.pseudonym_key)}
         own = {
             "intake": {
                 "LAPOR_SIGNING_KEY_FILE": str(secrets.signing_key),
                 "LAPOR_TRACKING_KEY_FILE": str(secrets.tracking_key),
+                **known,
             },
+            "opd": known,
             "notify": {
                 "LAPOR_SMTP_HOST": servers.smtp_host,
                 "LAPOR_SMTP_PORT": str(servers.smtp_port),
                 "LAPOR_NOTIFY_ACCOUNT": secrets.notify.login,
                 "LAPOR_NOTIFY_PASSWORD": secrets.notify.password,
+                **known,
             },
         }
         say("Making topics, accounts and agencies")

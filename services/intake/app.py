@@ -15,6 +15,7 @@ from services.intake.settings import Settings
 from services.intake.store import AccessStore, ComplaintStore
 from shared import telemetry
 from shared.photos import Photos
+from shared.pseudonyms import Pseudonyms
 from shared.service import Contract, Service
 
 
@@ -24,7 +25,8 @@ def build(settings: Settings) -> FastAPI:
     keys = SigningKeys(settings.signing_key_file, settings.previous_key_file, timedelta(minutes=settings.token_minutes))
     for key in keys.jwks["keys"]:
         service.verifier.trust(jwt.PyJWK(key))
-    store = ComplaintStore(service.database, settings.deadlines)
+    pseudonyms = Pseudonyms(settings.pseudonym_key_file)
+    store = ComplaintStore(service.database, settings.deadlines, pseudonyms)
     accounts, accesses = AccountStore(service.database), AccessStore(service.database)
     journal = service.journal([store.projection])
     intake = complaints.Intake(
@@ -37,6 +39,7 @@ def build(settings: Settings) -> FastAPI:
         settings.categories_file,
         TrackingCodes(settings.tracking_key_file),
         settings.deadlines,
+        pseudonyms,
     )
     service.consume(store.projection.apply)
     for step in (store.ensure_indexes, accounts.ensure_indexes, accesses.ensure_indexes):

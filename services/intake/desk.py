@@ -30,6 +30,8 @@ def resubmit(case: Case, actor: Actor, at: datetime, report: Report) -> Resubmit
     move = case.check(Transition.RESUBMITTED, actor.role)
     if isinstance(move, Refusal):
         return move
+    if case.report is not None:
+        report = report.model_copy(update={"visibility": case.report.visibility})
     return Resubmitted(**case.next(actor, at), report=report)
 
 

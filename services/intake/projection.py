@@ -6,6 +6,7 @@ from shared.calendar import Deadlines
 from shared.case import Case
 from shared.events import CHAIN_TOPICS, CitizenContact, ComplaintEvent, NotificationDelivered, ProgressNoted
 from shared.projection import Derive, Document
+from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import Transition, clock_of
 
 TAKES = (*CHAIN_TOPICS, ProgressNoted.topic, NotificationDelivered.topic)
@@ -14,8 +15,9 @@ ISSUES = (*(move.topic for move in _MOVES), CitizenContact.topic)
 CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
 
 
-def deriving(deadlines: Deadlines) -> Derive:
-    """The derivation of a document's fields under the deadlines in force.
+def deriving(deadlines: Deadlines, pseudonyms: Pseudonyms = NO_PSEUDONYMS) -> Derive:
+    """The derivation of a document's fields under the deadlines in force. ``reporter_id`` is the account of who has
+    reported, also where the events have a pseudonym.
 
     ``lapses_at`` is when the citizen's own time ends and the complaint closes by itself; None while it is a desk's
     turn.
@@ -26,7 +28,7 @@ def deriving(deadlines: Deadlines) -> Derive:
         rule = clock_of(case.status) if case.status else None
         return {
             "number": case.number,
-            "reporter_id": case.reporter_id,
+            "reporter_id": pseudonyms.citizen(case.reporter_id, case.complaint_id),
             "status": case.status,
             "category": case.report.category if case.report else None,
             "title": case.report.title if case.report else None,

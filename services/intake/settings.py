@@ -19,6 +19,9 @@ class Settings(ServiceSettings):
     signing_key_file: Path = Field(description="PEM of the ES256 private key that signs tokens")
     previous_key_file: Path | None = Field(None, description="PEM of the key before: still accepted, not signed with")
     tracking_key_file: Path = Field(description="at least 32 random bytes, from which tracking codes are made")
+    pseudonym_key_file: Path = Field(
+        description="at least 32 random bytes, from which anonymous reporters' pseudonyms are made"
+    )
     token_minutes: int = Field(30, ge=1, le=24 * 60)
     city_file: Path = DEFAULT_CITY
     categories_file: Path = _DATA / "categories.json"

@@ -8,6 +8,7 @@ from services.intake import projection
 from shared.calendar import Deadlines
 from shared.events import new_id, now
 from shared.projection import Document, Projection
+from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.queries import Walk, count_by_status, open_index, page, set_indexes
 from shared.sop import Role, Status
 from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id
@@ -16,11 +17,12 @@ from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDoc
 class ComplaintStore:
     """The citizen's view of complaints."""
 
-    def __init__(self, database: Database, deadlines: Deadlines) -> None:
+    def __init__(self, database: Database, deadlines: Deadlines, pseudonyms: Pseudonyms = NO_PSEUDONYMS) -> None:
         self._complaints = database["complaints"]
         self._by_id = by_id(self._complaints)
         self._journal = database["journal"]
-        self.projection = Projection(MongoDocuments(self._complaints), projection.deriving(deadlines), projection.TAKES)
+        derive = projection.deriving(deadlines, pseudonyms)
+        self.projection = Projection(MongoDocuments(self._complaints), derive, projection.TAKES)
 
     async def ensure_indexes(self) -> None:
         """A citizen's list, the number, what lapses; and in the journal, that no two complaints have one number."""

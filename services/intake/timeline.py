@@ -56,8 +56,9 @@ class TimelineEntry(BaseModel):
     note: str | None = None
 
 
-def timeline(events: Sequence[ComplaintEvent], *, public: bool = False) -> list[TimelineEntry]:
-    """The entries of a complaint, oldest first. ``public`` leaves out what people wrote: it may tell who they are."""
+def timeline(events: Sequence[ComplaintEvent], *, notes: bool = True) -> list[TimelineEntry]:
+    """The entries of a complaint, oldest first. Without ``notes``, what people wrote is left out: it may tell who they
+    are."""
     entries = []
     for event in events:
         sentence = _sentence(event)
@@ -74,7 +75,7 @@ def timeline(events: Sequence[ComplaintEvent], *, public: bool = False) -> list[
                 by=agency.name if agency and role == "agency_operator" else role,
                 text=text,
                 text_en=text_en,
-                note=None if public else note,
+                note=note if notes else None,
             )
         )
     return entries

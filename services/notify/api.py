@@ -19,7 +19,8 @@ from shared.projection import Document
 from shared.sop import Refusal, Role
 
 Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
-Operator = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR, Role.ADMIN)]
+Coordinator = Annotated[Principal, any_of(Role.COORDINATOR)]
+"""Who sees every complaint: deliveries do not know which are confidential."""
 
 
 def _audience(principal: Caller) -> str:
@@ -139,7 +140,7 @@ def router(inbox: InboxStore, deliveries: DeliveryStore, citizens: CitizenStore,
 
     @api.get("/deliveries", summary="E-mails and what became of them")
     async def delivered(
-        _: Operator,
+        _: Coordinator,
         complaint_id: str | None = None,
         state: State | None = None,
         limit: Limit = 20,

@@ -13,6 +13,7 @@ from services.notify.settings import Settings
 from services.notify.store import CitizenStore, InboxStore
 from shared.events import Event, now
 from shared.projection import Document
+from shared.pseudonyms import Pseudonyms
 
 _ISSUED_AT_ONCE = 500
 """A backlog's reports must not fill the journal's queue."""
@@ -33,6 +34,7 @@ class Arrivals:
         issue: Callable[[Event], Awaitable[None]],
     ) -> None:
         self._deadlines = settings.deadlines
+        self._pseudonyms = Pseudonyms(settings.pseudonym_key_file)
         self._patience = Patience.of(settings)
         self._report_after = timedelta(seconds=settings.report_after_seconds)
         self._inbox = inbox
@@ -48,7 +50,7 @@ class Arrivals:
         reported as delivered is in the inbox. What the journal itself brings (it gives ``current``) is reported
         afterwards: the journal must not wait for itself.
         """
-        made = project(events, now(), self._deadlines, self._report_after)
+        made = project(events, now(), self._deadlines, self._report_after, self._pseudonyms)
         await self._citizens.keep(made.contacts.values())
         for entry in await self._inbox.add(made.inbox):
             NOTICES.labels(entry["notice"]).inc()

@@ -104,7 +104,7 @@ def reports(delivery: Document) -> list[Event]:
     delivery, so the journal takes each once.
     """
     about: dict[str, Any] = {name: delivery[name] for name in ("complaint_id", "number")}
-    about["reporter_id"] = delivery["citizen_id"]
+    about["reporter_id"] = delivery.get("reporter_id", delivery["citizen_id"])  # older ones have no pseudonym
     delivered_at = max(delivery["created_at"], delivery["occurred_at"])
     events: list[Event] = [
         NotificationDelivered(

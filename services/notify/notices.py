@@ -35,6 +35,7 @@ from shared.events import (
 from shared.sop import Clock, Role
 
 CITIZEN = "citizen"
+"""Among an event's audiences: whoever has reported the complaint."""
 
 
 class CitizenNotice(StrEnum):
@@ -90,8 +91,8 @@ def audience_of(principal: Principal) -> str | None:
             return role.value
 
 
-def _reporter(event: ComplaintEvent) -> tuple[str, ...]:
-    return (f"{CITIZEN}:{event.reporter_id}",)
+def _reporter(_: ComplaintEvent) -> tuple[str, ...]:
+    return (CITIZEN,)
 
 
 def _coordinator(_: ComplaintEvent) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from services.notify.notices import CITIZEN, NOTICES, CitizenNotice, Notice, not
 from shared.calendar import Deadlines
 from shared.events import Answered, CitizenContact, ComplaintEvent, Event, NotificationDelivered
 from shared.projection import Document
+from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import Clock
 
 TAKES = (*dict.fromkeys(notice.event.topic for notice in NOTICES), CitizenContact.topic)
@@ -30,7 +31,13 @@ class Documents:
     contacts: dict[str, CitizenContact] = field(default_factory=dict)
 
 
-def project(events: Iterable[Event], at: datetime, deadlines: Deadlines, report_after: timedelta) -> Documents:
+def project(
+    events: Iterable[Event],
+    at: datetime,
+    deadlines: Deadlines,
+    report_after: timedelta,
+    pseudonyms: Pseudonyms = NO_PSEUDONYMS,
+) -> Documents:
     """The documents of ``events``, which arrived at ``at``."""
     made = Documents()
     for event in events:
@@ -39,23 +46,26 @@ def project(events: Iterable[Event], at: datetime, deadlines: Deadlines, report_
             if known is None or known.version < event.version:
                 made.contacts[event.citizen_id] = event
         elif isinstance(event, ComplaintEvent):
+            citizen = pseudonyms.citizen(event.reporter_id, event.complaint_id)
             for notice in notices_of(event):
-                entries = _entries(notice, event, at, deadlines)
+                entries = _entries(notice, event, citizen, at, deadlines)
                 made.inbox += entries
                 made.deliveries += [
-                    _delivery(entry, event, at, report_after) for entry in entries if notice.name in set(CitizenNotice)
+                    _delivery(entry, event, citizen, at, report_after)
+                    for entry in entries
+                    if notice.name in set(CitizenNotice)
                 ]
     return made
 
 
-def _entries(notice: Notice, event: ComplaintEvent, at: datetime, deadlines: Deadlines) -> list[Document]:
+def _entries(notice: Notice, event: ComplaintEvent, citizen: str, at: datetime, deadlines: Deadlines) -> list[Document]:
     facts = event.model_dump(include=set(notice.facts))
     if notice.until is not None:
         facts["until"] = deadlines.due_at(Clock(notice.until), event.occurred_at)
     return [
         {
-            "_id": f"{event.id}:{CITIZEN if audience.startswith(f'{CITIZEN}:') else audience}",
-            "audience": audience,
+            "_id": f"{event.id}:{audience}",
+            "audience": f"{CITIZEN}:{citizen}" if audience == CITIZEN else audience,
             "notice": notice.name,
             "about": event.id,
             "complaint_id": event.complaint_id,
@@ -70,15 +80,17 @@ def _entries(notice: Notice, event: ComplaintEvent, at: datetime, deadlines: Dea
     ]
 
 
-def _delivery(entry: Document, event: ComplaintEvent, at: datetime, report_after: timedelta) -> Document:
-    """The e-mail beside a citizen's entry. ``due_at`` is when it is to be tried next, or when its lease ends;
-    ``report_at`` when `notification.delivered` is due: after a while, or as soon as the e-mail is done. The reply's is
-    due only then, since `answered` goes with it (SOP step 6)."""
+def _delivery(entry: Document, event: ComplaintEvent, citizen: str, at: datetime, report_after: timedelta) -> Document:
+    """The e-mail beside a citizen's entry. ``reporter_id`` is who the complaint's events say that it is. ``due_at`` is
+    when it is to be tried next, or when its lease ends; ``report_at`` when `notification.delivered` is due: after a
+    while, or as soon as the e-mail is done. The reply's is due only then, since `answered` goes with it (SOP step
+    6)."""
     return {
         "_id": f"{event.id}:{EMAIL}",
         **{name: entry[name] for name in ("notice", "about", "complaint_id", "number", "facts")},
         "seq": event.seq,
-        "citizen_id": event.reporter_id,
+        "citizen_id": citizen,
+        "reporter_id": event.reporter_id,
         "occurred_at": event.occurred_at,
         "channel": EMAIL,
         "state": "pending",

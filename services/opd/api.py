@@ -18,7 +18,9 @@ from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, findable, 
 from shared.journal import Journal
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
+from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import Refusal, Role, Status, Transition
+from shared.visibility import cut, viewer_of
 
 Operator = Annotated[Principal, any_of(Role.AGENCY_OPERATOR)]
 Sort = Literal["due_at", "-due_at", "assigned_at", "-assigned_at"]
@@ -97,7 +99,7 @@ class Noted(BaseModel):
     complaint_id: str
 
 
-def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
+def router(work: WorkStore, journal: Journal, photos: Photos, pseudonyms: Pseudonyms = NO_PSEUDONYMS) -> APIRouter:
     """The routes of one opd service."""
     api = APIRouter(prefix="/v1", tags=["agency desk"], route_class=Direct)
 
@@ -208,7 +210,9 @@ def router(work: WorkStore, journal: Journal, photos: Photos) -> APIRouter:
     @api.get("/work/{complaint_id}/photos/{photo_id}", summary="A photo of the finished work", response_class=Response)
     async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
         document = await work.find(complaint_id)
-        if document is None or not may_see(Case.of_document(document), principal):
+        case = Case.of_document(document)
+        reporter = pseudonyms.citizen(case.reporter_id, case.complaint_id)
+        if document is None or not may_see(case, principal, reporter):
             raise not_found("photo")
         if photo_id not in (_documented(document) if principal.role is Role.CITIZEN else document["photos"]):
             raise not_found("photo")
@@ -226,26 +230,27 @@ def _row(document: Document, role: Role) -> dict[str, Any]:
     case = Case.of_document(document)
     working = case.status in (Status.ASSIGNED, Status.IN_PROGRESS)
     fields = ("number", "status", "title", "category", "district", "assigned_at", "due_at")
-    return {
+    row = {
         "complaint_id": document["_id"],
         **{name: document[name] for name in fields},
         "overdue": bool(working and case.due_at and case.due_at < now()),
         "allowed": case.allowed(role),
     }
+    return cut(viewer_of(role), case, row)
 
 
 def _work(document: Document, role: Role) -> Work:
     case = Case.of_document(document)
     events = history(document)
-    return Work(
-        **_row(document, role),
-        report=case.report,
-        agency=case.agency,
-        considerations=next((e.considerations for e in reversed(events) if isinstance(e, Assigned)), ""),
-        unit=case.unit,
-        binding=case.binding,
-        notes=[Note(at=e.occurred_at, note=e.note) for e in events if isinstance(e, ProgressNoted)],
-        evidence=list(case.evidence),
-        evidence_note=case.evidence_note,
-        history=chronicle(events),
-    )
+    fields = {
+        "report": case.report,
+        "agency": case.agency,
+        "considerations": next((e.considerations for e in reversed(events) if isinstance(e, Assigned)), ""),
+        "unit": case.unit,
+        "binding": case.binding,
+        "notes": [Note(at=e.occurred_at, note=e.note) for e in events if isinstance(e, ProgressNoted)],
+        "evidence": list(case.evidence),
+        "evidence_note": case.evidence_note,
+        "history": chronicle(events),
+    }
+    return Work(**_row(document, role), **cut(viewer_of(role), case, fields))

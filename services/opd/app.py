@@ -10,6 +10,7 @@ from services.opd.settings import Settings
 from services.opd.store import WorkStore
 from shared import telemetry
 from shared.photos import Photos
+from shared.pseudonyms import Pseudonyms
 from shared.service import Contract, Service
 
 
@@ -30,5 +31,5 @@ def build(settings: Settings) -> FastAPI:
     return service.app(
         "LAPOR! Pontianak: opd",
         "The agencies' desks: SOP step 4. An operator sees the work of one agency only.",
-        [api.router(work, journal, photos)],
+        [api.router(work, journal, photos, Pseudonyms(settings.pseudonym_key_file))],
     )

@@ -10,19 +10,21 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from services.sla.clocks import State, state
 from services.sla.store import ANSWERED_FOR, ClockStore, TooMuch
+from shared.access import may_see
 from shared.auth import Principal
+from shared.case import Case
 from shared.direct import Direct
 from shared.events import now
 from shared.http import Cursor, Limit, any_of, invalid, not_found
 from shared.projection import Document
 from shared.sop import CLOCKS, Clock, Role, Status
+from shared.visibility import cut, viewer_of
 
-_SEE_ALL = (Role.COORDINATOR, Role.ADMIN)
 _OPERATORS = (Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.AGENCY_OPERATOR)
 _LONGEST = timedelta(days=366)
 
-Staff = Annotated[Principal, any_of(*_SEE_ALL, *_OPERATORS)]
-Overseer = Annotated[Principal, any_of(*_SEE_ALL)]
+Staff = Annotated[Principal, any_of(Role.COORDINATOR, *_OPERATORS)]
+Overseer = Annotated[Principal, any_of(Role.COORDINATOR, Role.ADMIN)]
 Step = Annotated[int | None, Query(ge=1, le=6, description="the SOP's number of the step")]
 AgencyCode = Annotated[str | None, Query(max_length=40, description="code of the agency that has the complaint")]
 District = Annotated[str | None, Query(max_length=100, description="kecamatan")]
@@ -119,12 +121,12 @@ def router(clocks: ClockStore) -> APIRouter:
     @api.get("/complaints/{complaint_id}/clocks", summary="All clocks of one complaint; an agency sees its own")
     async def show(complaint_id: str, principal: Staff) -> ComplaintClocks:
         document = await clocks.find(complaint_id)
-        found = document["clocks"] if document else []
-        if principal.role is Role.AGENCY_OPERATOR:
-            found = [clock for clock in found if clock["agency"] == (principal.agency or "")]
-        if document is None or not found:
+        if document is None or not may_see(Case.of_document(document), principal):
             raise not_found()
-        return _complaint(document, found, now())
+        found = document["clocks"]
+        if principal.role is Role.AGENCY_OPERATOR:
+            found = [clock for clock in found if clock["agency"] == principal.agency]
+        return _complaint(document, found, principal.role, now())
 
     @api.get("/compliance", summary="Per step and agency: in time, late, running and overdue, in a period")
     async def compliance(
@@ -152,7 +154,7 @@ def _scope(principal: Principal, step: int | None) -> list[Clock]:
         clock
         for clock in ANSWERED_FOR
         if (step is None or CLOCKS[clock].step == step)
-        and (principal.role in _SEE_ALL or CLOCKS[clock].role is principal.role)
+        and (principal.role is Role.COORDINATOR or CLOCKS[clock].role is principal.role)
     ]
 
 
@@ -180,7 +182,9 @@ async def _page(
         scope, before=before, after=after, agency=agency, district=district, limit=limit, cursor=cursor
     )
     shown = [(document, [c for c in document["clocks"] if _within(c, scope, after, before)]) for document in found]
-    return ClocksPage(items=[_complaint(document, part, at) for document, part in shown], next=following)
+    return ClocksPage(
+        items=[_complaint(document, part, principal.role, at) for document, part in shown], next=following
+    )
 
 
 def _within(clock: Document, scope: Sequence[Clock], after: datetime | None, before: datetime) -> bool:
@@ -192,17 +196,15 @@ def _within(clock: Document, scope: Sequence[Clock], after: datetime | None, bef
     )
 
 
-def _complaint(document: Document, found: Sequence[Document], at: datetime) -> ComplaintClocks:
+def _complaint(document: Document, found: Sequence[Document], role: Role, at: datetime) -> ComplaintClocks:
     running = [clock["due_at"] for clock in found if clock["stopped_at"] is None]
-    return ComplaintClocks(
-        complaint_id=document["_id"],
-        number=document["number"],
-        status=document["status"],
-        agency=document["agency"],
-        district=document["district"],
-        due_at=min(running, default=None),
-        clocks=[_clock(clock, at) for clock in found],
-    )
+    fields = {
+        "complaint_id": document["_id"],
+        **{name: document[name] for name in ("number", "status", "agency", "district")},
+        "due_at": min(running, default=None),
+        "clocks": [_clock(clock, at) for clock in found],
+    }
+    return ComplaintClocks(**cut(viewer_of(role), None, fields))
 
 
 def _clock(clock: Document, at: datetime) -> ClockView:

@@ -46,8 +46,8 @@ class ClockStore:
         )
 
     async def find(self, complaint_id: str) -> Document | None:
-        """One complaint's clocks."""
-        return await self._clocks.find_one({"_id": complaint_id}, {"history": False})
+        """One complaint's clocks and events."""
+        return await self._clocks.find_one({"_id": complaint_id})
 
     async def alarming(self, until: datetime, limit: int) -> list[Document]:
         """Complaints with an alarm due at ``until``, longest waiting first, with their events."""

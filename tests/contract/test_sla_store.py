@@ -110,13 +110,13 @@ async def test_alarms_come_longest_waiting_first_and_not_before_their_time(ticki
     assert first["_id"] == late.complaint_id, "at its very moment"
 
 
-async def test_clocks_are_found_without_their_events(ticking: ClockStore | MemoryClocks) -> None:
+async def test_clocks_are_found_with_their_events(ticking: ClockStore | MemoryClocks) -> None:
     chain, other = Chain().received(), Chain()
     await held(ticking, chain, other)
     found = await ticking.find(chain.complaint_id)
     assert found is not None
     assert found["_id"] == chain.complaint_id
-    assert "history" not in found
+    assert [event["id"] for event in found["history"]] == [event.id for event in chain.events]
     assert [clock["clock"] for clock in found["clocks"]] == ["receipt", "forward"]
     assert await ticking.find("none") is None
 

@@ -1,8 +1,8 @@
 """Who may ask for what: every route of every service by every kind of caller. Deny by default: a new route has no row
 here, and the test fails until somebody has said who may use it.
 
-This is the gate of each route, which looks at the role alone. Whose complaint it is, is decided behind it (a stranger's
-looks like one that does not exist), and the tests of each service say so.
+This is the gate of each route, which looks at the role alone. Whose complaint it is, is decided behind it:
+``test_access_situations.py``. The two tables are in ``tests/access.py``, and ``docs/access.md`` is made of them.
 """
 
 import re
@@ -26,90 +26,10 @@ from services.sla.settings import Settings as SlaSettings
 from shared.settings import ServiceSettings
 from shared.sop import Role
 from shared.topics import create
+from tests.access import EVERYBODY, MATRIX, OPERATIONS, SHOWS, Allowed
 from tests.support import tokens
 from tests.support.intake import intake_settings
 from tests.support.running import running
-
-EVERYBODY = None
-"""Without a token as well."""
-SIGNED_IN = frozenset(Role)
-CITIZENS = frozenset({Role.CITIZEN})
-CENTRAL, REGIONAL = frozenset({Role.CENTRAL_OPERATOR}), frozenset({Role.REGIONAL_OPERATOR})
-COORDINATORS, ADMINS = frozenset({Role.COORDINATOR}), frozenset({Role.ADMIN})
-AGENCIES = frozenset({Role.AGENCY_OPERATOR})
-DESKS = CENTRAL | REGIONAL | COORDINATORS
-STAFF = DESKS | AGENCIES | ADMINS
-WITH_AN_INBOX = SIGNED_IN - {Role.SYSTEM}
-
-Allowed = frozenset[Role] | None
-
-OPERATIONS: dict[str, Allowed] = {
-    "GET /health/live": EVERYBODY,
-    "GET /health/ready": EVERYBODY,
-    "GET /metrics": EVERYBODY,
-    "GET /asyncapi.json": EVERYBODY,
-}
-MATRIX: dict[str, dict[str, Allowed]] = {
-    "intake": {
-        "GET /.well-known/jwks.json": EVERYBODY,
-        "GET /v1/categories": EVERYBODY,
-        "POST /v1/citizens": EVERYBODY,
-        "POST /v1/tokens": EVERYBODY,
-        "POST /v1/tracking": EVERYBODY,
-        "GET /v1/me": SIGNED_IN,
-        "PATCH /v1/me": CITIZENS,
-        "GET /v1/me/accesses": CITIZENS,
-        "POST /v1/photos": CITIZENS,
-        "POST /v1/complaints": CITIZENS,
-        "GET /v1/complaints": CITIZENS,
-        "GET /v1/complaints/{complaint_id}": SIGNED_IN,
-        "GET /v1/complaints/{complaint_id}/timeline": SIGNED_IN,
-        "GET /v1/complaints/{complaint_id}/photos/{photo_id}": SIGNED_IN,
-        "POST /v1/complaints/{complaint_id}/resubmit": CITIZENS,
-        "POST /v1/complaints/{complaint_id}/reopen": CITIZENS,
-        "POST /v1/complaints/{complaint_id}/rate": CITIZENS,
-        "POST /v1/complaints/{complaint_id}/withdraw": CITIZENS,
-        "POST /v1/complaints/{complaint_id}/reporter": DESKS,
-    },
-    "routing": {
-        "GET /v1/cases": DESKS,
-        "GET /v1/cases/{complaint_id}": DESKS,
-        "POST /v1/cases/{complaint_id}/forward": CENTRAL,
-        "POST /v1/cases/{complaint_id}/return": REGIONAL,
-        "POST /v1/cases/{complaint_id}/assign": REGIONAL | COORDINATORS,
-        "POST /v1/cases/{complaint_id}/rework": REGIONAL,
-        "POST /v1/cases/{complaint_id}/document": REGIONAL,
-        "GET /v1/informed": COORDINATORS,
-        "GET /v1/summary": COORDINATORS,
-        "GET /v1/agencies": STAFF,
-        "GET /v1/agencies/{code}": STAFF,
-        "PUT /v1/agencies/{code}": ADMINS,
-    },
-    "opd": {
-        "GET /v1/work": AGENCIES,
-        "GET /v1/work/{complaint_id}": AGENCIES,
-        "POST /v1/work/{complaint_id}/start": AGENCIES,
-        "POST /v1/work/{complaint_id}/decline": AGENCIES,
-        "POST /v1/work/{complaint_id}/complete": AGENCIES,
-        "POST /v1/work/{complaint_id}/notes": AGENCIES,
-        "POST /v1/photos": AGENCIES,
-        "GET /v1/work/{complaint_id}/photos/{photo_id}": SIGNED_IN,
-    },
-    "notify": {
-        "GET /v1/inbox": WITH_AN_INBOX,
-        "GET /v1/inbox/unread-count": WITH_AN_INBOX,
-        "POST /v1/inbox/{entry_id}/read": WITH_AN_INBOX,
-        "GET /v1/deliveries": DESKS | ADMINS,
-        "GET /v1/preferences": CITIZENS,
-        "PUT /v1/preferences": CITIZENS,
-    },
-    "sla": {
-        "GET /v1/overdue": STAFF,
-        "GET /v1/due-soon": STAFF,
-        "GET /v1/complaints/{complaint_id}/clocks": STAFF,
-        "GET /v1/compliance": COORDINATORS | ADMINS,
-    },
-}
 
 
 def built(service: str, servers: Servers, namespace: str, folder: Path) -> tuple[ServiceSettings, FastAPI]:
@@ -148,6 +68,7 @@ async def test_each_route_lets_in_whom_its_row_names(
     settings, app = built(service, servers, namespace, tmp_path)
     rows = OPERATIONS | MATRIX[service]
     assert routes(app) == set(rows), "a route without a row, or a row without a route"
+    assert set(MATRIX[service]) == set(SHOWS[service]), "what does the route show? (tests/access.py)"
     await create(settings)
     wrong = []
     async with running(app) as client:

@@ -22,7 +22,13 @@ def test_each_installation_has_secrets_of_its_own_and_keeps_them(tmp_path: Path)
         make_secrets(folder)
         contents.append({file.name: file.read_bytes() for file in folder.iterdir()})
     one, other, again = contents
-    assert set(one) == {"credentials.json", "lapor_notify_password", "signing-key.pem", "tracking-key"}
+    assert set(one) == {
+        "credentials.json",
+        "lapor_notify_password",
+        "pseudonym-key",
+        "signing-key.pem",
+        "tracking-key",
+    }
     assert again == one
     assert not set(one.values()) & set(other.values())
 

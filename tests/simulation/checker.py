@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from services.notify.notices import NOTICES, CitizenNotice
+from services.notify.notices import CITIZEN, NOTICES, CitizenNotice
 from shared.events import ChainEvent, ComplaintEvent, Event, NotificationDelivered, SlaBreached, SlaWarned, SlaWithdrawn
 from shared.projection import Document, fold
 from shared.sop import CLOCKS, DECLINES_BEFORE_COORDINATOR, MOVES, ClockRule, Role, Status, Transition
@@ -159,7 +159,7 @@ def _effects(simulation: "Simulation", events: list[ComplaintEvent], verdict: Ve
     """P5 each inbox entry once, each alarm told once; e-mails repeated only where there is an excuse."""
     servers, taken = simulation.world.servers, simulation.provider.taken
     wanted = Counter(
-        (event.id, audience, notice.name)
+        (event.id, f"{CITIZEN}:{event.reporter_id}" if audience == CITIZEN else audience, notice.name)
         for event in events
         for notice in NOTICES
         if isinstance(event, notice.event)

@@ -39,13 +39,15 @@ def signing_key(folder: Path, name: str = "signing-key.pem") -> Path:
 
 def intake_settings(servers: Servers, namespace: str, folder: Path) -> Settings:
     """Settings of an intake service with secrets of its own in ``folder``."""
-    (folder / "tracking-key").write_bytes(secrets.token_bytes(32))
+    for name in ("tracking-key", "pseudonym-key"):
+        (folder / name).write_bytes(secrets.token_bytes(32))
     return Settings(
         namespace=namespace,
         kafka_bootstrap=servers.kafka_bootstrap,
         mongo_url=servers.mongo_url,
         signing_key_file=signing_key(folder),
         tracking_key_file=folder / "tracking-key",
+        pseudonym_key_file=folder / "pseudonym-key",
         topic_partitions=2,
     )
 

@@ -16,8 +16,7 @@ class MemoryClocks:
         self.projection = Projection(self.store, projection.deriving(rules), projection.TAKES)
 
     async def find(self, complaint_id: str) -> Document | None:
-        found = (await self.store.load([complaint_id])).get(complaint_id)
-        return {name: value for name, value in found.items() if name != "history"} if found else None
+        return (await self.store.load([complaint_id])).get(complaint_id)
 
     async def alarming(self, until: datetime, limit: int) -> list[Document]:
         await self.store.load(())

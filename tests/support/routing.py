@@ -91,14 +91,15 @@ class Routing:
 
 
 @asynccontextmanager
-async def routing_at_work(servers: Servers) -> AsyncIterator[Routing]:
-    """The service, ready, in a name space of its own, with the starting set of agencies."""
+async def routing_at_work(servers: Servers, **changes: Any) -> AsyncIterator[Routing]:
+    """The service, ready, in a name space of its own, with the starting set of agencies; ``changes`` are settings."""
     async with fresh_namespace(servers) as namespace:
         settings = Settings(
             namespace=namespace,
             kafka_bootstrap=servers.kafka_bootstrap,
             mongo_url=servers.mongo_url,
             topic_partitions=2,
+            **changes,
         )
         await topics.create(settings)
         await import_agencies(settings)

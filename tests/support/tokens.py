@@ -18,6 +18,11 @@ def public_key() -> jwt.PyJWK:
     return jwt.PyJWK.from_dict({**numbers, "kid": _KEY_ID, "alg": ALGORITHM, "use": "sig"})
 
 
+def signing_key() -> tuple[str, ec.EllipticCurvePrivateKey]:
+    """The key that `token`'s tokens are signed with, and its id: for tokens that are wrong in one thing only."""
+    return _KEY_ID, _KEY
+
+
 def trust(verifier: Verifier) -> None:
     """Make a service accept these tokens: ``trust(app.state.verifier)``."""
     verifier.trust(public_key())

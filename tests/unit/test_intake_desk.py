@@ -165,4 +165,4 @@ def test_the_time_line_tells_every_move_in_both_languages_and_names_nobody(chain
         assert entry.text_en
         assert chain.reporter_id not in entry.model_dump_json()
         assert "test-" not in entry.by
-    assert all(entry.note is None for entry in timeline(chain.events, public=True))
+    assert all(entry.note is None for entry in timeline(chain.events, notes=False))

@@ -37,19 +37,22 @@ from shared.calendar import Deadlines
 from shared.case import Case
 from shared.desk import Moved, actor, carry_out
 from shared.direct import Direct
-from shared.events import Closed, Photo, Report, Submitted, new_id, now
+from shared.events import Actor, Closed, Photo, Report, Submitted, new_id, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, invalid, not_found
 from shared.journal import Journal, Taken
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
+from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import HOLDER, Role, Status
+from shared.visibility import Viewer, cut, sees, viewer_of
 
 Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
-Operator = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)]
+_OPERATORS = (Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)
+Operator = Annotated[Principal, any_of(*_OPERATORS)]
+Party = Annotated[Principal, any_of(Role.CITIZEN, Role.AGENCY_OPERATOR, *_OPERATORS)]
 
 
 _LAPSED_AT_ONCE = 200
-_SHOWS_EVIDENCE = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
 
 
 class Intake:
@@ -66,6 +69,7 @@ class Intake:
         categories_file: Path,
         codes: TrackingCodes,
         deadlines: Deadlines,
+        pseudonyms: Pseudonyms = NO_PSEUDONYMS,
     ) -> None:
         self.complaints = complaints
         self.accounts = accounts
@@ -76,6 +80,7 @@ class Intake:
         self.categories = [Category(**entry) for entry in json.loads(categories_file.read_text(encoding="utf-8"))]
         self.codes = codes
         self.deadlines = deadlines
+        self.pseudonyms = pseudonyms
         self._known = {category.code for category in self.categories}
 
     async def report(self, given: GivenReport, principal: Principal) -> Report:
@@ -116,9 +121,19 @@ class Intake:
     async def visible(self, complaint_id: str, principal: Principal) -> Document:
         """A complaint that the caller may see. Raises 404."""
         document = await self.complaints.find(complaint_id)
-        if document is None or document["title"] is None or not may_see(Case.of_document(document), principal):
+        if document is None or document["title"] is None or not self.may_see(document, principal):
             raise not_found()
         return document
+
+    def may_see(self, document: Document, principal: Principal) -> bool:
+        """Whether the caller may see a complaint."""
+        return may_see(Case.of_document(document), principal, document["reporter_id"])
+
+    def submitter(self, principal: Principal, complaint_id: str, report: Report) -> Actor:
+        """The citizen as the events of a new complaint name him: by a pseudonym if he stays anonymous."""
+        if report.visibility != "anonim":
+            return actor(principal)
+        return Actor(role=principal.role, id=self.pseudonyms.of(principal.id, complaint_id))
 
     async def close_lapsed(self) -> None:
         """Periodic work: close what the citizen has left alone. Several processes may do it: the journal lets one."""
@@ -161,7 +176,9 @@ def router(intake: Intake) -> APIRouter:
     async def submit(body: GivenReport, principal: Citizen, once: Once) -> Filed:
         report = await intake.report(body, principal)
         while True:
-            event = desk.submit(new_id(), new_number(), actor(principal), now(), report)
+            complaint_id = new_id()
+            submitter = intake.submitter(principal, complaint_id, report)
+            event = desk.submit(complaint_id, new_number(), submitter, now(), report)
             try:
                 stored = await intake.journal.append(event, once, {event.complaint_id: None})
             except Taken:
@@ -192,27 +209,27 @@ def router(intake: Intake) -> APIRouter:
         )
 
     @api.get("/complaints/{complaint_id}", summary="One of your complaints; staff see it without the reporter")
-    async def show(complaint_id: str, principal: Caller) -> Complaint:
+    async def show(complaint_id: str, principal: Party) -> Complaint:
         document = await intake.visible(complaint_id, principal)
         case = Case.of_document(document)
-        told = case.status in _SHOWS_EVIDENCE
-        return Complaint(
-            **_row(intake, document, principal.role),
-            report=case.report,
-            agency=case.agency,
-            evidence=list(case.evidence) if told else [],
-            evidence_note=case.evidence_note if told else None,
-        )
+        fields = {
+            "report": case.report,
+            "agency": case.agency,
+            "evidence": case.evidence,
+            "evidence_note": case.evidence_note or None,
+        }
+        row = _row(intake, document, principal.role)
+        return Complaint(**row, **cut(viewer_of(principal.role), case, fields))
 
     @api.get("/complaints/{complaint_id}/timeline", summary="What has happened to your complaint")
-    async def follow(complaint_id: str, principal: Caller) -> Timeline:
-        return timeline_of(intake, await intake.visible(complaint_id, principal))
+    async def follow(complaint_id: str, principal: Party) -> Timeline:
+        return timeline_of(intake, await intake.visible(complaint_id, principal), viewer_of(principal.role))
 
     @api.post("/complaints/{complaint_id}/resubmit", summary="Send the corrected report", status_code=201)
     async def resubmit(complaint_id: str, body: GivenReport, principal: Citizen, once: Once) -> Moved:
         report = await intake.report(body, principal)
         return await move(
-            complaint_id, principal, lambda case: desk.resubmit(case, actor(principal), now(), report), once
+            complaint_id, principal, lambda case: desk.resubmit(case, reporter_of(case), now(), report), once
         )
 
     @api.post("/complaints/{complaint_id}/reopen", summary="The answer does not do: say why", status_code=201)
@@ -220,7 +237,7 @@ def router(intake: Intake) -> APIRouter:
         return await move(
             complaint_id,
             principal,
-            lambda case: desk.reopen(case, actor(principal), now(), body.reason, intake.deadlines),
+            lambda case: desk.reopen(case, reporter_of(case), now(), body.reason, intake.deadlines),
             once,
         )
 
@@ -229,20 +246,23 @@ def router(intake: Intake) -> APIRouter:
         return await move(
             complaint_id,
             principal,
-            lambda case: desk.rate(case, actor(principal), now(), body.rating, body.comment),
+            lambda case: desk.rate(case, reporter_of(case), now(), body.rating, body.comment),
             once,
         )
 
     @api.post("/complaints/{complaint_id}/withdraw", summary="Leave a returned complaint closed", status_code=201)
     async def withdraw(complaint_id: str, body: Withdraw, principal: Citizen, once: Once) -> Moved:
         return await move(
-            complaint_id, principal, lambda case: desk.withdraw(case, actor(principal), now(), body.comment), once
+            complaint_id, principal, lambda case: desk.withdraw(case, reporter_of(case), now(), body.comment), once
         )
 
     @api.get("/complaints/{complaint_id}/photos/{photo_id}", summary="A photo of the report", response_class=Response)
     async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
-        case = Case.of_document(await intake.complaints.find(complaint_id))
-        if case.report is None or not may_see(case, principal) or photo_id not in {p.id for p in case.report.photos}:
+        document = await intake.complaints.find(complaint_id)
+        case = Case.of_document(document)
+        if document is None or case.report is None or not intake.may_see(document, principal):
+            raise not_found("photo")
+        if photo_id not in {photo.id for photo in case.report.photos}:
             raise not_found("photo")
         return await serve_photo(intake.photos, photo_id, size)
 
@@ -271,24 +291,30 @@ def router(intake: Intake) -> APIRouter:
     return api
 
 
-def timeline_of(intake: Intake, document: Document, *, public: bool = False) -> Timeline:
+def reporter_of(case: Case) -> Actor:
+    """The reporter of a complaint as its events name them, by a pseudonym or not: who makes a citizen's moves."""
+    return Actor(role=Role.CITIZEN, id=case.reporter_id)
+
+
+def timeline_of(intake: Intake, document: Document, viewer: Viewer) -> Timeline:
     """The time line of a complaint, and where it is now."""
     case = Case.of_document(document)
     assert case.status is not None
-    return Timeline(
-        number=case.number,
-        status=case.status,
-        holder=HOLDER[case.status],
-        due_at=case.due(intake.deadlines),
-        entries=timeline(history(document), public=public),
-    )
+    fields = {
+        "number": case.number,
+        "status": case.status,
+        "holder": HOLDER[case.status],
+        "due_at": case.due(intake.deadlines),
+        "entries": timeline(history(document), notes=sees(viewer, "note")),
+    }
+    return Timeline(**cut(viewer, case, fields))
 
 
 def _row(intake: Intake, document: Document, role: Role) -> dict[str, Any]:
     case = Case.of_document(document)
     assert case.status is not None
     fields = ("number", "title", "category", "status", "submitted_at", "moved_at")
-    return {
+    row = {
         "complaint_id": document["_id"],
         **{name: document[name] for name in fields},
         "seq": case.seq,
@@ -296,3 +322,4 @@ def _row(intake: Intake, document: Document, role: Role) -> dict[str, Any]:
         "due_at": case.due(intake.deadlines),
         "allowed": case.allowed(role),
     }
+    return cut(viewer_of(role), case, row)

@@ -7,6 +7,7 @@ from services.intake.api.complaints import Intake, timeline_of
 from services.intake.api.forms import Timeline
 from services.intake.number import parse_number
 from shared.http import not_found
+from shared.visibility import Viewer
 
 
 class Track(BaseModel):
@@ -30,6 +31,6 @@ def router(intake: Intake) -> APIRouter:
         fits = intake.codes.matches(document["_id"] if document else "", body.tracking_code)
         if document is None or not fits or document["title"] is None:
             raise not_found("complaint with this number and code")
-        return timeline_of(intake, document, public=True)
+        return timeline_of(intake, document, Viewer.TRACKING)
 
     return api

@@ -19,6 +19,7 @@ from shared.events import Agency, Photo, Report, now
 from shared.http import Cursor, Limit, any_of, findable, invalid, not_found
 from shared.projection import Document, history
 from shared.sop import HOLDER, Clock, Desk, Role, Status, Transition, clock_of
+from shared.visibility import cut, viewer_of
 
 Coordinator = Annotated[Principal, any_of(Role.COORDINATOR)]
 Reader = Annotated[Principal, any_of(Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)]
@@ -217,9 +218,9 @@ def router(cases: CaseStore, agencies: AgencyStore, deadlines: Deadlines) -> API
         return _file(document, principal.role, suggested, deadlines)
 
     @api.get("/informed", summary="What the coordinator was told, latest first")
-    async def informed(_: Coordinator, limit: Limit = 20, cursor: Cursor = None) -> InformedPage:
+    async def informed(principal: Coordinator, limit: Limit = 20, cursor: Cursor = None) -> InformedPage:
         found, following = await cases.informed(limit, cursor)
-        rows = [InformedCase(complaint_id=d["_id"], **d) for d in found if d["title"]]
+        rows = [InformedCase(**_told(d, principal.role)) for d in found if d["title"]]
         return InformedPage(items=rows, next=following)
 
     @api.get("/summary", summary="The coordinator's figures")
@@ -247,7 +248,7 @@ def _row(document: Document, role: Role, moment: datetime) -> dict[str, Any]:
     assert case.status is not None, "seen and listed cases have a report"
     fields = ("number", "status", "title", "category", "district", "agency", "visibility", "submitted_at", "moved_at")
     due = document["due_at"]
-    return {
+    row = {
         "complaint_id": document["_id"],
         **{name: document[name] for name in fields},
         "holder": HOLDER[case.status],
@@ -256,6 +257,12 @@ def _row(document: Document, role: Role, moment: datetime) -> dict[str, Any]:
         "alarm": document["alarm"],
         "allowed": case.allowed(role),
     }
+    return cut(viewer_of(role), case, row)
+
+
+def _told(document: Document, role: Role) -> dict[str, Any]:
+    fields = {name: document[name] for name in ("number", "title", "status", "agency", "informed")}
+    return cut(viewer_of(role), Case.of_document(document), {"complaint_id": document["_id"], **fields})
 
 
 def _file(document: Document, role: Role, suggested: list[Document], deadlines: Deadlines) -> CaseFile:
@@ -265,16 +272,15 @@ def _file(document: Document, role: Role, suggested: list[Document], deadlines: 
     rule = clock_of(case.status)
     considered = [text for e in events if (text := getattr(e, "considerations", None))]
     at_intake = f"/v1/complaints/{case.complaint_id}"
-    return CaseFile(
-        **_row(document, role, now()),
-        seq=case.seq,
-        report=case.report,
-        photos=_links(case.report.photos, at_intake),
-        reporter=None if case.report.visibility == "anonim" else ReporterRequest(path=f"{at_intake}/reporter"),
-        running=Running(clock=rule.clock, step=rule.step, opened_at=case.clock_opened_at, due_at=case.due(deadlines))
+    fields = {
+        "seq": case.seq,
+        "report": case.report,
+        "photos": _links(case.report.photos, at_intake),
+        "reporter": ReporterRequest(path=f"{at_intake}/reporter"),
+        "running": Running(clock=rule.clock, step=rule.step, opened_at=case.clock_opened_at, due_at=case.due(deadlines))
         if rule
         else None,
-        alarms=[
+        "alarms": [
             StandingAlarm(
                 event=e.topic,
                 clock=e.clock,
@@ -284,17 +290,18 @@ def _file(document: Document, role: Role, suggested: list[Document], deadlines: 
             )
             for e in standing_alarms(events)
         ],
-        assigned_to=case.agency,
-        considerations=considered[-1] if considered else None,
-        binding=case.binding,
-        unit=case.unit,
-        declined_by=list(case.declined_by),
-        evidence=_links(case.evidence, f"/v1/work/{case.complaint_id}"),
-        evidence_note=case.evidence_note,
-        informed=[Informed(**told) for told in document["informed"]],
-        suggested_agencies=[SuggestedAgency(code=a["_id"], name=a["name"]) for a in suggested],
-        history=chronicle(events),
-    )
+        "assigned_to": case.agency,
+        "considerations": considered[-1] if considered else None,
+        "binding": case.binding,
+        "unit": case.unit,
+        "declined_by": list(case.declined_by),
+        "evidence": _links(case.evidence, f"/v1/work/{case.complaint_id}"),
+        "evidence_note": case.evidence_note,
+        "informed": [Informed(**told) for told in document["informed"]],
+        "suggested_agencies": [SuggestedAgency(code=a["_id"], name=a["name"]) for a in suggested],
+        "history": chronicle(events),
+    }
+    return CaseFile(**_row(document, role, now()), **cut(viewer_of(role), case, fields))
 
 
 def _links(photos: tuple[Photo, ...], case_path: str) -> list[PhotoLink]:
