@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp
 
-from shared import asyncapi, http, telemetry
+from shared import asyncapi, http, openapi, telemetry
 from shared.admission import Admission, BodyLimit
 from shared.auth import Verifier
 from shared.consumer import EventConsumer
@@ -56,6 +56,9 @@ class App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         return reduce(lambda inner, door: door(inner), self.doors, super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        return self.openapi_schema or openapi.mended(super().openapi())
 
 
 class Service:
@@ -211,7 +214,12 @@ class Service:
                 {"status": "waiting" if missing else "ready", "missing": missing, "lag": lag}, 503 if missing else 200
             )
 
-        @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+        @router.get(
+            "/metrics",
+            summary="Prometheus metrics",
+            response_class=Response,
+            responses={200: openapi.TEXT_ANSWER},
+        )
         async def metrics() -> Response:
             return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
