@@ -27,7 +27,10 @@ from shared.auth import Verifier
 from shared.consumer import EventConsumer
 from shared.direct import ShortWay
 from shared.events import now
+from shared.headers import SecurityHeaders, cross_origin
 from shared.journal import Journal, Projecting
+from shared.limit_store import LimitStore
+from shared.limits import Addresses, Limiting, Limits
 from shared.publisher import Publisher
 from shared.receiver import Handle
 from shared.settings import ServiceSettings
@@ -127,14 +130,28 @@ class Service:
         most = self.settings.requests_at_a_time
         app.doors = [
             lambda inner: ShortWay(inner, routers),
+            self._limiting(),
             telemetry.Observe,
             lambda inner: BodyLimit(inner, MAX_BODY_BYTES, http.too_large(MAX_BODY_BYTES).response()),
             lambda inner: Admission(inner, most, http.busy().response()),
+            lambda inner: cross_origin(inner, self.settings.cors_origins),
+            lambda inner: SecurityHeaders(inner, app.docs_url),
         ]
         for router in routers:
             app.include_router(router)
         app.include_router(self._operations())
         return app
+
+    def _limiting(self) -> Callable[[ASGIApp], ASGIApp]:
+        settings = self.settings.limits
+        if not settings.enabled:
+            return lambda inner: inner
+        store = LimitStore(self.database)
+        limits = Limits(settings, store)
+        self.before_start(store.ensure_indexes)
+        self.every(timedelta(seconds=settings.exchange_seconds), limits.exchange)
+        addresses = Addresses(settings.trusted_proxies)
+        return lambda inner: Limiting(inner, limits, addresses, self.verifier)
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -260,7 +277,7 @@ def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
         loop="uvloop",
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # nobody's address is looked at
+        proxy_headers=False,  # shared.limits looks at addresses, and believes only the proxies that it is told
         server_header=False,
         timeout_graceful_shutdown=10,
     )

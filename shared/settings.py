@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.calendar import Deadlines
+from shared.limits import LimitSettings
 
 
 class ServiceSettings(BaseSettings):
@@ -45,6 +46,8 @@ class ServiceSettings(BaseSettings):
     )
     deadlines: Deadlines = Deadlines()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
+    limits: LimitSettings = LimitSettings()
+    cors_origins: list[str] = Field([], description="whose pages may read the API, such as https://lapor.example")
 
     @property
     def topic_prefix(self) -> str:

@@ -1,4 +1,4 @@
-"""Pictures that are none, or more than one thing, or too much: through the real workers, and through the real service."""
+"""Pictures that are none, or more than one thing, or too much: through the real workers and the real service."""
 
 import asyncio
 import io

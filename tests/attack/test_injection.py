@@ -25,7 +25,7 @@ OBJECTS: tuple[Any, ...] = (
     [{"$ne": None}],
     {"$expr": {"$eq": [1, 1]}},
 )
-TEXTS = (
+TEXTS: tuple[str, ...] = (
     '{"$ne": null}',
     '{"$gt": ""}',
     "$where",

@@ -17,7 +17,7 @@ from shared.sop import Role
 from tests.attack.conftest import FULL, SEED, World
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = 40 if FULL else 4
+EXAMPLES = 12 if FULL else 3
 
 SHORT = [
     ("intake", Role.CITIZEN, "submitted"),
