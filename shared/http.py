@@ -91,7 +91,13 @@ def busy() -> Problem:
 
 def too_large(most: int) -> Problem:
     """413 for a body of more than ``most`` bytes."""
-    return Problem(413, "content-too-large", TOO_LARGE.format(most), "Isi permintaan terlalu besar.")
+    return Problem(
+        413,
+        "content-too-large",
+        TOO_LARGE.format(most),
+        "Isi permintaan terlalu besar.",
+        headers={"Connection": "close"},
+    )
 
 
 def invalid(field: str, detail: str, message: str = "Periksa kembali isian Anda.") -> Problem:

@@ -132,7 +132,9 @@ class Service:
             lambda inner: ShortWay(inner, routers),
             self._limiting(),
             telemetry.Observe,
-            lambda inner: BodyLimit(inner, MAX_BODY_BYTES, http.too_large(MAX_BODY_BYTES).response()),
+            lambda inner: BodyLimit(
+                inner, MAX_BODY_BYTES, http.too_large(MAX_BODY_BYTES).response(), self.settings.body_seconds
+            ),
             lambda inner: Admission(inner, most, http.busy().response()),
             lambda inner: cross_origin(inner, self.settings.cors_origins),
             lambda inner: SecurityHeaders(inner, app.docs_url),

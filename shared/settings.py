@@ -36,6 +36,7 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     topic_partitions: int = Field(3, ge=1, description="of each topic: the most processes of one service that share it")
     topic_replication: int = Field(1, ge=1)
+    body_seconds: float = Field(30, gt=0, description="within which a request's body must be there; photos: their own")
     requests_at_a_time: int = Field(500, ge=1, description="requests inside the service; beyond it 503")
     journal_queue: int = Field(2000, ge=1, description="requests that may wait for the journal; beyond it 503")
     journal_batch: int = Field(500, ge=1, description="entries of one group commit")

@@ -30,7 +30,12 @@ FULL = os.environ.get("LAPOR_ATTACK") == "full"
 SEED = int(os.environ.get("LAPOR_ATTACK_SEED", "20261126"))
 """Of everything that is drawn at random here; a failure names what it sent."""
 
-OVERRIDES = {"LAPOR_LIMITS__ENABLED": "false", "LAPOR_TOKEN_MINUTES": "600"}
+OVERRIDES = {
+    "LAPOR_LIMITS__ENABLED": "false",
+    "LAPOR_TOKEN_MINUTES": "600",
+    "LAPOR_BODY_SECONDS": "4",
+    "LAPOR_PHOTOS__SECONDS": "4",
+}
 
 _MOVES: tuple[tuple[str, Role, str, str, str, dict[str, Any]], ...] = (
     ("forwarded", Role.CENTRAL_OPERATOR, "routing", "cases", "forward", {"analysis": "Lengkap; kewenangan kota."}),
