@@ -40,7 +40,7 @@ RATES: dict[tuple[Kind, Who], tuple[int, int]] = {
     ("read", "address"): (3000, 60),
     ("write", "person"): (120, 60),
     ("write", "address"): (1200, 60),
-    ("file", "person"): (20, 3600),
+    ("file", "person"): (30, 3600),
     ("file", "address"): (300, 3600),
     ("upload", "person"): (120, 3600),
     ("upload", "address"): (1500, 3600),

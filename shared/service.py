@@ -122,6 +122,7 @@ class Service:
             lifespan=self._lifespan,
             docs_url="/docs" if self.settings.docs else None,
             redoc_url=None,
+            redirect_slashes=False,  # the framework would send the caller to whatever host they named
             openapi_url="/openapi.json" if self.settings.docs else None,
             responses=http.PROBLEMS,
         )

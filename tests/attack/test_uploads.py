@@ -61,14 +61,14 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
 
 @pytest.mark.parametrize("path", ["/v1/complaints", "/v1/tokens", "/v1/complaints/0/rate"])
 async def test_a_chunked_body_is_cut_off_at_the_limit(world: World, path: str) -> None:
-    answer, sent, _ = await poured(world, path, 20 * MIB, role=Role.CITIZEN)
+    answer, sent, _ = await poured(world, path, 20 * MIB, pause=0.02, role=Role.CITIZEN)
     assert statuses(answer)[:1] == [413], answer[:300]
     assert b"application/problem+json" in answer
     assert sent < 8 * MIB, "the rest is not taken"
 
 
 async def test_a_photo_without_a_length_is_cut_off_at_its_limit(world: World) -> None:
-    answer, sent, _ = await poured(world, "/v1/photos", 100 * MIB, role=Role.CITIZEN)
+    answer, sent, _ = await poured(world, "/v1/photos", 100 * MIB, piece=MIB // 4, pause=0.02, role=Role.CITIZEN)
     assert statuses(answer)[:1] == [413], answer[:300]
     assert b"photo-too-large" in answer
     assert sent < 20 * MIB, "10 MiB are read, and what was under way"
