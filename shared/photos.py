@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+import structlog
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
@@ -14,13 +15,16 @@ from starlette.requests import ClientDisconnect
 from shared import telemetry
 from shared.admission import within
 from shared.events import Photo
-from shared.http import Problem, invalid, not_found
+from shared.http import Problem, busy, invalid, not_found
 from shared.journal import Overloaded
 from shared.limits import too_often
 from shared.media import Limits, PhotoRefused, Size, too_large
 from shared.media_store import PhotoStore
 from shared.media_workers import PhotoWorkers
+from shared.scanner import Clamd, ScannerAway
 from shared.service import Service
+
+log = structlog.get_logger()
 
 __all__ = ["PhotoSettings", "Photos", "Size", "serve_photo"]
 
@@ -46,6 +50,8 @@ class Photos:
         self._seconds = settings.seconds
         self._per_owner = settings.per_owner
         self._receiving: Counter[str] = Counter()
+        self._scanner = Clamd(service.settings.clamd) if service.settings.clamd else None
+        self._scan_required = service.settings.clamd_required
         self._workers = PhotoWorkers(settings.workers, settings.waiting, self._limits)
         self.store = PhotoStore(service.database)
         service.before_start(self._workers.start)
@@ -74,6 +80,7 @@ class Photos:
             if not data:
                 detail = "The request's body is empty: send the photo's bytes as the body."
                 raise invalid("body", detail, "Foto kosong.")
+            await self._scan(data)
             clean = await self._workers.prepare(data)
         except PhotoRefused as refusal:
             telemetry.PHOTOS.labels(refusal.reason.value).inc()
@@ -102,6 +109,23 @@ class Photos:
                 raise too_large(self._limits)
             if not message.get("more_body", False):
                 return bytes(data)
+
+    async def _scan(self, data: bytes) -> None:
+        """Raises 422 for what the scanner finds something in, and 503 without its verdict if there must be one."""
+        if self._scanner is None:
+            return
+        try:
+            infected = await self._scanner.infected(data)
+        except ScannerAway as away:
+            telemetry.PHOTOS.labels("not-scanned").inc()
+            log.warning("a photo was not scanned", reason=str(away))
+            if self._scan_required:
+                raise busy() from None
+            return
+        if infected:
+            telemetry.PHOTOS.labels("photo-infected").inc()
+            detail = "A virus scanner found something harmful in this file. Take another photo."
+            raise Problem(422, "photo-infected", detail, "Berkas ini mengandung kode berbahaya. Kirim foto lain.")
 
     async def claim(self, ids: Sequence[str], owner: str) -> tuple[Photo, ...]:
         """References to photos that ``owner`` has uploaded. Raises 422 with the field for an id that is not one of

@@ -48,6 +48,10 @@ class ServiceSettings(BaseSettings):
     deadlines: Deadlines = Deadlines()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
     limits: LimitSettings = LimitSettings()
+    clamd: str | None = Field(
+        None, pattern=r"^(/.+|.+:\d+)$", description="virus scanner for photos: host:port, or the path of its socket"
+    )
+    clamd_required: bool = Field(True, description="without its verdict a photo is not taken (503)")
     cors_origins: list[str] = Field([], description="whose pages may read the API, such as https://lapor.example")
 
     @property
