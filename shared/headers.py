@@ -16,9 +16,9 @@ _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-site"),
-    (b"strict-transport-security", b"max-age=31536000"),  # browsers heed it over TLS only
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),  # browsers heed it over TLS only
 )
-_NOTHING = b"default-src 'none'; frame-ancestors 'none'"
+_NOTHING = b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 _METHODS = ("GET", "POST", "PUT", "PATCH")
 _SENT = ("Authorization", "Content-Type", "Idempotency-Key", "traceparent")
 _READ = ("Retry-After", "RateLimit", "RateLimit-Policy", "x-trace-id")
