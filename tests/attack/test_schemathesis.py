@@ -39,14 +39,14 @@ FURTHER = [
 ]
 
 
-async def schemathesis(world: World, service: str, role: Role, config: Path) -> tuple[int, str]:
-    """Exit code and output of a run."""
+async def schemathesis(world: World, service: str, role: Role, config: Path, folder: Path) -> tuple[int, str]:
+    """Exit code and output of a run, which leaves its notes in ``folder``."""
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "--no-color"]
     command += ["run", f"{world.urls[service]}/openapi.json", "--max-examples", str(EXAMPLES), "--seed", str(SEED)]
     command += ["--continue-on-failure", "--header", f"Authorization: {world.headers(role)['Authorization']}"]
     process = await asyncio.create_subprocess_exec(
         *command,
-        cwd=config.parent,
+        cwd=folder,
         env={**os.environ, "COLUMNS": "200"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -69,7 +69,7 @@ def judged(code: int, output: str) -> None:
 async def test_every_answer_is_as_the_document_says(
     world: World, tmp_path: Path, service: str, role: Role, reached: str
 ) -> None:
-    judged(*await schemathesis(world, service, role, CONFIG))
+    judged(*await schemathesis(world, service, role, CONFIG, tmp_path))
 
 
 @pytest.mark.timeout(600)
@@ -83,4 +83,4 @@ async def test_so_it_is_of_complaints_that_are_there(
         f'parameters = {{ "path.complaint_id" = "{own["complaint_id"]}", "path.photo_id" = "{world.photo}" }}\n'
         + CONFIG.read_text()
     )
-    judged(*await schemathesis(world, service, role, config))
+    judged(*await schemathesis(world, service, role, config, tmp_path))
