@@ -1,7 +1,7 @@
 # LAPOR! Pontianak. `make help` lists what there is; every target makes what it needs by itself.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo run test chaos bench lint format lock clean compose compose-up compose-down
+.PHONY: help demo run test attack chaos bench lint format lock clean compose compose-up compose-down
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | awk -F: '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,6 +17,9 @@ run: .venv/installed ## The whole system, running until Ctrl-C; REPLICAS=3: thre
 
 test: .venv/installed ## All tests; PYTEST="-k media" passes options on
 	@$(PY) -m pytest $(PYTEST)
+
+attack: .venv/installed ## Attacks on the running services: fuzzing, injection, floods, hostile pictures; SEED=n
+	@LAPOR_ATTACK=full $(if $(SEED),LAPOR_ATTACK_SEED=$(SEED)) $(PY) -m pytest tests/attack --durations=10 $(PYTEST)
 
 chaos: .venv/installed ## Faults on real processes, judged from outside, to docs/chaos.md; SEEDS=n, REPLICAS=3, FULL=1
 	@$(PY) -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPLICAS),--replicated 2) $(if $(FULL),--full)

@@ -7,6 +7,7 @@ nothing, and those inside are served as fast as ever. Health and metrics are not
 it is crowded.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from prometheus_client import Counter
@@ -18,6 +19,8 @@ REFUSED = Counter(
 )
 
 TOO_LARGE = "The request's body is larger than {} bytes. Send less."
+_LEAVE = {"Connection": "close"}
+"""Who sends more, or more slowly, than is taken is not read any further."""
 
 _UNBOUNDED = ("/health/", "/metrics", "/.well-known/")
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
@@ -50,12 +53,14 @@ class Admission:
 
 
 class BodyLimit:
-    """ASGI middleware: bodies of at most ``most`` bytes; ``refusal`` answers what says that it is larger, and what
-    turns out to be so is broken off with 413. Uploads have a limit of their own (`shared.photos`)."""
+    """ASGI middleware: bodies of at most ``most`` bytes that are there within ``seconds``; ``refusal`` answers what
+    says that it is larger, and what turns out to be so is broken off with 413, or 408 if it takes too long. Uploads
+    have limits of their own (`shared.photos`)."""
 
-    def __init__(self, app: ASGIApp, most: int, refusal: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, most: int, refusal: ASGIApp, seconds: float = 30) -> None:
         self._app = app
         self._most = most
+        self._seconds = seconds
         self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,22 +68,33 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         told = next((value for name, value in scope["headers"] if name == b"content-length"), None)
-        if told is None:
-            await self._app(scope, self._counted(receive), send)
-        elif int(told) > self._most:  # the server has seen that it is a number
+        if told is not None and int(told) > self._most:  # the server has seen that it is a number
             await self._refusal(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._app(scope, self._bounded(receive), send)
 
-    def _counted(self, receive: Receive) -> Receive:
-        taken = 0
+    def _bounded(self, receive: Receive) -> Receive:
+        taken, ended = 0, False
+        until = asyncio.get_running_loop().time() + self._seconds
 
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+        async def bounded() -> Message:
+            nonlocal taken, ended
+            if ended:
+                return await receive()
+            message = await within(until, receive)
             taken += len(message.get("body", b""))
+            ended = not message.get("more_body", False)
             if taken > self._most:
-                raise HTTPException(413, TOO_LARGE.format(self._most))
+                raise HTTPException(413, TOO_LARGE.format(self._most), _LEAVE)
             return message
 
-        return counted
+        return bounded
+
+
+async def within(until: float, receive: Receive) -> Message:
+    """The next message of a body that must be whole by a moment of the loop's clock. Raises 408."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await receive()
+    except TimeoutError:
+        raise HTTPException(408, "The request's body came too slowly. Send it again.", _LEAVE) from None

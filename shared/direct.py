@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.http import KEY_LENGTH, SignedIn, idempotency, once_of
@@ -122,10 +123,13 @@ class ShortWay:
             await self._app(scope, receive, send)
             return
         taken: list[Message] = []
-        while not taken or taken[-1].get("more_body"):
-            taken.append(await receive())
         answer: bytes | None = None
-        if taken[-1]["type"] == "http.request":
+        try:
+            while not taken or taken[-1].get("more_body"):
+                taken.append(await receive())
+        except HTTPException as error:  # a body that is too large or too slow
+            scope[_RAISED] = error
+        if _RAISED not in scope and taken[-1]["type"] == "http.request":
             try:
                 answer = await plan.answer(scope, b"".join(message.get("body", b"") for message in taken))
             except Exception as error:  # noqa: BLE001 - the framework's layers answer for it

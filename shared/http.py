@@ -4,7 +4,9 @@ Every refusal is ``application/problem+json`` and says what to do; ``message`` i
 citizen's screen.
 """
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -12,10 +14,11 @@ from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from shared import openapi
 from shared.admission import TOO_LARGE
 from shared.auth import InvalidToken, Principal, Verifier
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
@@ -88,7 +91,13 @@ def busy() -> Problem:
 
 def too_large(most: int) -> Problem:
     """413 for a body of more than ``most`` bytes."""
-    return Problem(413, "content-too-large", TOO_LARGE.format(most), "Isi permintaan terlalu besar.")
+    return Problem(
+        413,
+        "content-too-large",
+        TOO_LARGE.format(most),
+        "Isi permintaan terlalu besar.",
+        headers={"Connection": "close"},
+    )
 
 
 def invalid(field: str, detail: str, message: str = "Periksa kembali isian Anda.") -> Problem:
@@ -221,12 +230,25 @@ def once_of(caller: Principal, scope: Scope, key: str | None, body: bytes) -> Id
     return Idempotency.of(caller.id, f"{scope['method']} {scope['path']}", key, body) if key is not None else None
 
 
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)")
+
+
+def _written_moment(value: Any) -> Any:
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
+        return value
+    raise ValueError("write date, time and offset, such as 2026-11-20T07:30:00+07:00")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_moment, json_schema_input_type=AwareDatetime)]
+"""A moment as RFC 3339 writes it; a number, which could be seconds or milliseconds of anything, is none."""
+
 Once = Annotated[Idempotency | None, Depends(idempotency)]
 Limit = Annotated[int, Query(ge=1, le=100, description="rows of one page")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before")]
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": ProblemBody, "content": {"application/problem+json": {}}} for code in (401, 403, 404, 409, 422, 503)
+    code: {"model": ProblemBody, "content": {"application/problem+json": {}}}
+    for code in (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
 }
 
 
@@ -244,12 +266,15 @@ def install(app: FastAPI) -> None:
         return Problem(422, "invalid-request", detail, "Periksa kembali isian Anda.", errors=faults).response()
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = openapi.allowed(app.routes, request.scope)
         if error.status_code == 413:  # whose phrase differs between versions of Python
             name = "content-too-large"
         else:
             name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-        return Problem(error.status_code, name, str(error.detail), headers=dict(error.headers or {})).response()
+        return Problem(error.status_code, name, str(error.detail), headers=headers).response()
 
     @app.exception_handler(KeyReused)
     async def _reused(_: Request, __: KeyReused) -> JSONResponse:

@@ -82,12 +82,17 @@ class CleanPhoto:
 def check_size(data: bytes, limits: Limits) -> None:
     """Raises PhotoRefused (``too_large``). Apart from ``prepare``, so that it costs no worker."""
     if len(data) > limits.max_bytes:
-        most = f"{limits.max_bytes / 2**20:g} MB"
-        raise PhotoRefused(
-            Reason.TOO_LARGE,
-            f"The photo is larger than {most}. Send a smaller one.",
-            f"Ukuran foto lebih dari {most}. Kirim foto yang lebih kecil.",
-        )
+        raise too_large(limits)
+
+
+def too_large(limits: Limits) -> PhotoRefused:
+    """The refusal of what has more bytes than are taken."""
+    most = f"{limits.max_bytes / 2**20:g} MB"
+    return PhotoRefused(
+        Reason.TOO_LARGE,
+        f"The photo is larger than {most}. Send a smaller one.",
+        f"Ukuran foto lebih dari {most}. Kirim foto yang lebih kecil.",
+    )
 
 
 def prepare(data: bytes, limits: Limits = Limits()) -> CleanPhoto:

@@ -21,13 +21,16 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp
 
-from shared import asyncapi, http, telemetry
+from shared import asyncapi, http, openapi, telemetry
 from shared.admission import Admission, BodyLimit
 from shared.auth import Verifier
 from shared.consumer import EventConsumer
 from shared.direct import ShortWay
 from shared.events import now
+from shared.headers import SecurityHeaders, cross_origin
 from shared.journal import Journal, Projecting
+from shared.limit_store import LimitStore
+from shared.limits import Addresses, Limiting, Limits
 from shared.publisher import Publisher
 from shared.receiver import Handle
 from shared.settings import ServiceSettings
@@ -56,6 +59,9 @@ class App(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         return reduce(lambda inner, door: door(inner), self.doors, super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        return self.openapi_schema or openapi.mended(super().openapi())
 
 
 class Service:
@@ -116,6 +122,7 @@ class Service:
             lifespan=self._lifespan,
             docs_url="/docs" if self.settings.docs else None,
             redoc_url=None,
+            redirect_slashes=False,  # the framework would send the caller to whatever host they named
             openapi_url="/openapi.json" if self.settings.docs else None,
             responses=http.PROBLEMS,
         )
@@ -124,14 +131,30 @@ class Service:
         most = self.settings.requests_at_a_time
         app.doors = [
             lambda inner: ShortWay(inner, routers),
+            self._limiting(),
             telemetry.Observe,
-            lambda inner: BodyLimit(inner, MAX_BODY_BYTES, http.too_large(MAX_BODY_BYTES).response()),
+            lambda inner: BodyLimit(
+                inner, MAX_BODY_BYTES, http.too_large(MAX_BODY_BYTES).response(), self.settings.body_seconds
+            ),
             lambda inner: Admission(inner, most, http.busy().response(), Presence(self._client).away),
+            lambda inner: cross_origin(inner, self.settings.cors_origins),
+            lambda inner: SecurityHeaders(inner, app.docs_url),
         ]
         for router in routers:
             app.include_router(router)
         app.include_router(self._operations())
         return app
+
+    def _limiting(self) -> Callable[[ASGIApp], ASGIApp]:
+        settings = self.settings.limits
+        if not settings.enabled:
+            return lambda inner: inner
+        store = LimitStore(self.database)
+        limits = Limits(settings, store)
+        self.before_start(store.ensure_indexes)
+        self.every(timedelta(seconds=settings.exchange_seconds), limits.exchange)
+        addresses = Addresses(settings.trusted_proxies)
+        return lambda inner: Limiting(inner, limits, addresses, self.verifier)
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -211,7 +234,12 @@ class Service:
                 {"status": "waiting" if missing else "ready", "missing": missing, "lag": lag}, 503 if missing else 200
             )
 
-        @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+        @router.get(
+            "/metrics",
+            summary="Prometheus metrics",
+            response_class=Response,
+            responses={200: openapi.TEXT_ANSWER},
+        )
         async def metrics() -> Response:
             return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
@@ -252,7 +280,7 @@ def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
         loop="uvloop",
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # nobody's address is looked at
+        proxy_headers=False,  # shared.limits looks at addresses, and believes only the proxies that it is told
         server_header=False,
         timeout_graceful_shutdown=10,
     )

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.calendar import Deadlines
 from shared.issuers import ExternalIssuer, unique
+from shared.limits import LimitSettings
 
 
 class ServiceSettings(BaseSettings):
@@ -44,6 +45,7 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     topic_partitions: int = Field(3, ge=1, description="of each topic: the most processes of one service that share it")
     topic_replication: int = Field(1, ge=1)
+    body_seconds: float = Field(30, gt=0, description="within which a request's body must be there; photos: their own")
     requests_at_a_time: int = Field(500, ge=1, description="requests inside the service; beyond it 503")
     journal_queue: int = Field(2000, ge=1, description="requests that may wait for the journal; beyond it 503")
     journal_batch: int = Field(500, ge=1, description="entries of one group commit")
@@ -54,6 +56,12 @@ class ServiceSettings(BaseSettings):
     )
     deadlines: Deadlines = Deadlines()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
+    limits: LimitSettings = LimitSettings()
+    clamd: str | None = Field(
+        None, pattern=r"^(/.+|.+:\d+)$", description="virus scanner for photos: host:port, or the path of its socket"
+    )
+    clamd_required: bool = Field(True, description="without its verdict a photo is not taken (503)")
+    cors_origins: list[str] = Field([], description="whose pages may read the API, such as https://lapor.example")
 
     @property
     def topic_prefix(self) -> str:

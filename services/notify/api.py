@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from services.notify.delivery_store import DeliveryStore
 from services.notify.desk import State
@@ -87,7 +87,7 @@ class Deliveries(BaseModel):
 class Preferences(BaseModel):
     """Which notices also come by e-mail. The inbox gets all of them, whatever is chosen here."""
 
-    email: dict[CitizenNotice, bool] = Field(
+    email: dict[CitizenNotice, StrictBool] = Field(
         description="kinds that are left out keep their default",
         examples=[{"progress": False, "completed": True}],
     )

@@ -16,6 +16,7 @@ from shared.direct import Direct
 from shared.events import Agency, Assigned, Documented, Event, Photo, ProgressNoted, Report, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, findable, not_found, refused
 from shared.journal import Journal
+from shared.openapi import PHOTO_ANSWER, PHOTO_BODY
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
@@ -203,11 +204,17 @@ def router(work: WorkStore, journal: Journal, photos: Photos, pseudonyms: Pseudo
         "/photos",
         summary="Upload a photo of the finished work (the body is the file)",
         status_code=201,
+        openapi_extra=PHOTO_BODY,
     )
     async def upload(request: Request, principal: Operator) -> Photo:
         return await photos.receive(request, principal.agency or "")
 
-    @api.get("/work/{complaint_id}/photos/{photo_id}", summary="A photo of the finished work", response_class=Response)
+    @api.get(
+        "/work/{complaint_id}/photos/{photo_id}",
+        summary="A photo of the finished work",
+        response_class=Response,
+        responses={200: PHOTO_ANSWER},
+    )
     async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
         document = await work.find(complaint_id)
         case = Case.of_document(document)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from services.sla.clocks import State, state
 from services.sla.store import ANSWERED_FOR, ClockStore, TooMuch
@@ -15,7 +15,7 @@ from shared.auth import Principal
 from shared.case import Case
 from shared.direct import Direct
 from shared.events import now
-from shared.http import Cursor, Limit, any_of, invalid, not_found
+from shared.http import Cursor, Limit, Moment, any_of, invalid, not_found
 from shared.projection import Document
 from shared.sop import CLOCKS, Clock, Role, Status
 from shared.visibility import cut, viewer_of
@@ -131,8 +131,8 @@ def router(clocks: ClockStore) -> APIRouter:
     @api.get("/compliance", summary="Per step and agency: in time, late, running and overdue, in a period")
     async def compliance(
         _: Overseer,
-        since: Annotated[AwareDatetime | None, Query(description="30 days before `until` if not given")] = None,
-        until: Annotated[AwareDatetime | None, Query(description="now if not given")] = None,
+        since: Annotated[Moment | None, Query(description="30 days before `until` if not given")] = None,
+        until: Annotated[Moment | None, Query(description="now if not given")] = None,
     ) -> ComplianceReport:
         at = now()
         end = until or at

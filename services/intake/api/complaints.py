@@ -40,6 +40,7 @@ from shared.direct import Direct
 from shared.events import Actor, Closed, Photo, Report, Submitted, new_id, now
 from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, invalid, not_found
 from shared.journal import Journal, Taken
+from shared.openapi import PHOTO_ANSWER, PHOTO_BODY
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
@@ -168,6 +169,7 @@ def router(intake: Intake) -> APIRouter:
         "/photos",
         summary="Upload a photo (the body is the file: JPEG, PNG or WebP)",
         status_code=201,
+        openapi_extra=PHOTO_BODY,
     )
     async def upload(request: Request, principal: Citizen) -> Photo:
         return await intake.photos.receive(request, principal.id)
@@ -256,7 +258,12 @@ def router(intake: Intake) -> APIRouter:
             complaint_id, principal, lambda case: desk.withdraw(case, reporter_of(case), now(), body.comment), once
         )
 
-    @api.get("/complaints/{complaint_id}/photos/{photo_id}", summary="A photo of the report", response_class=Response)
+    @api.get(
+        "/complaints/{complaint_id}/photos/{photo_id}",
+        summary="A photo of the report",
+        response_class=Response,
+        responses={200: PHOTO_ANSWER},
+    )
     async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
         document = await intake.complaints.find(complaint_id)
         case = Case.of_document(document)

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from services.intake.timeline import TimelineEntry
 from shared.events import Agency, Photo, Report
+from shared.http import Moment
 from shared.sop import Desk, Status, Transition
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]
@@ -19,8 +20,8 @@ PhotoId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class GivenPlace(BaseModel):
     """A point inside the city (WGS 84, degrees), or an address, or both."""
 
-    longitude: float | None = Field(None, ge=-180, le=180, examples=[109.3425])
-    latitude: float | None = Field(None, ge=-90, le=90, examples=[-0.0263])
+    longitude: float | None = Field(None, ge=-180, le=180, strict=True, examples=[109.3425])
+    latitude: float | None = Field(None, ge=-90, le=90, strict=True, examples=[-0.0263])
     address: str | None = Field(None, max_length=300, examples=["Jalan Gajah Mada, dekat simpang Pahlawan"])
     district: str | None = Field(None, max_length=50, examples=["Pontianak Selatan"])
 
@@ -34,7 +35,7 @@ class GivenReport(BaseModel):
     )
     category: str = Field(max_length=40, examples=["roads"])
     place: GivenPlace
-    seen_at: AwareDatetime = Field(description="when the problem was seen", examples=["2026-11-20T07:30:00+07:00"])
+    seen_at: Moment = Field(description="when the problem was seen", examples=["2026-11-20T07:30:00+07:00"])
     photos: list[PhotoId] = Field(min_length=1, max_length=5, description="ids of photos that you have uploaded")
     visibility: Literal["public", "anonim", "rahasia"] = "public"
 
@@ -94,7 +95,7 @@ class Reopen(BaseModel):
 
 
 class Rate(BaseModel):
-    rating: int = Field(ge=1, le=5)
+    rating: int = Field(ge=1, le=5, strict=True)
     comment: Text | None = Field(None, max_length=2000)
 
 

@@ -27,7 +27,7 @@ class GivenAgency(BaseModel):
     name: str = Field(min_length=3, max_length=200, examples=["Dinas Lingkungan Hidup"])
     categories: list[CategoryCode] = Field(min_length=1, max_length=30, examples=[["waste", "parks_trees"]])
     units: list[Annotated[str, Field(min_length=2, max_length=200)]] = Field(max_length=50, examples=[["Sekretariat"]])
-    active: bool = True
+    active: bool = Field(True, strict=True)
 
 
 class AgencyEntry(GivenAgency):

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from services.routing.agency_store import AgencyStore
 from services.routing.projection import standing_alarms
@@ -16,7 +16,7 @@ from shared.case import Case
 from shared.desk import chronicle
 from shared.direct import Direct
 from shared.events import Agency, Photo, Report, now
-from shared.http import Cursor, Limit, any_of, findable, invalid, not_found
+from shared.http import Cursor, Limit, Moment, any_of, findable, invalid, not_found
 from shared.projection import Document, history
 from shared.sop import HOLDER, Clock, Desk, Role, Status, Transition, clock_of
 from shared.visibility import cut, viewer_of
@@ -180,7 +180,7 @@ def router(cases: CaseStore, agencies: AgencyStore, deadlines: Deadlines) -> API
         agency: str | None = None,
         age: Annotated[str | None, Query(description="submitted longer ago than this", examples=["3d", "12h"])] = None,
         overdue: Annotated[bool, Query(description="only what is past its time")] = False,
-        due_before: AwareDatetime | None = None,
+        due_before: Moment | None = None,
         q: Annotated[
             str | None, Query(min_length=2, max_length=100, description="words of the report, or how a number begins")
         ] = None,

@@ -1,0 +1,115 @@
+"""Fields that nobody asked for, in every body: they change nothing and are stored nowhere."""
+
+import re
+import secrets
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from deploy.demo.people import Person
+from shared.sop import Role
+from tests.attack.conftest import World
+from tests.attack.operations import operations
+from tests.attack.test_injection import SERVICES
+from tests.journey.test_canaries import documents
+
+MARK = f"diselundupkan{secrets.token_hex(4)}"
+SMUGGLED: dict[str, Any] = {
+    name: f"{MARK}-{name}"
+    for name in [
+        "_id",
+        "id",
+        "complaint_id",
+        "event_id",
+        "citizen_id",
+        "reporter_id",
+        "actor",
+        "account_id",
+        "owner",
+        "number",
+        "tracking_code",
+        "role",
+        "agency_code",
+        "password_hash",
+        "logins",
+        "version",
+        "submitted_at",
+        "due_at",
+        "held_by",
+        "topic",
+        "namespace",
+        "transition",
+        "history",
+        "revision",
+        "holder",
+        "__proto__",
+        "constructor",
+    ]
+}
+PRIVILEGED = {"is_admin": True, "seq": 999, "published": True, "allowed": ["closed"], "binding": True}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_what_nobody_asked_for_is_stored_nowhere(world: World, service: str) -> None:
+    sent = 0
+    for operation in await operations(service, world.urls[service]):
+        if operation.body is None:
+            continue
+        at = {"forward": "submitted", "return": "forwarded", "assign": "forwarded", "start": "assigned"}
+        move = operation.path.rsplit("/", 1)[1]
+        case = world.cases[at.get(move, "documented")]["complaint_id"]
+        path = re.sub(r"\{.*?\}", "DINASUJI" if "{code}" in operation.path else case, operation.path)
+        extra = {**PRIVILEGED, **{k: v for k, v in SMUGGLED.items() if k not in operation.body}}
+        nested = {k: v | SMUGGLED if isinstance(v, dict) else v for k, v in operation.body.items()}
+        for role in SERVICES[service]:
+            async with world.client(service, role) as client:
+                for body in (operation.body | extra, nested):
+                    answer = await client.request(operation.method, path, json=body)
+                    assert answer.status_code < 500, f"{operation.name}: {answer.text}"
+                    assert MARK not in answer.text, f"{operation.name} gives it back: {answer.text}"
+                    sent += 1
+    assert sent or service == "sla", "nothing was sent"
+    assert [where for where, content in documents(world.target) if MARK.encode() in content] == []
+
+
+def account(world: World, account_id: str) -> dict[str, Any]:
+    """A stored account."""
+    with MongoClient[dict[str, Any]](world.target.mongo_url) as client:
+        stored = client[f"{world.target.namespace}_intake"]["accounts"].find_one({"_id": account_id})
+    assert stored is not None
+    return stored
+
+
+async def test_a_citizen_stays_a_citizen(world: World) -> None:
+    email, password = f"naik.{secrets.token_hex(4)}@warga.example", "kuda parit lampu senja"
+    higher = {"role": "admin", "agency": "DPUPR", "active": False, "verified": True, "logins": ["admin"], "version": 9}
+    async with world.client("intake") as client:
+        body = {"name": "Naik Pangkat", "email": email, "password": password} | higher | {"_id": "x", "id": "x"}
+        made = await client.post("/v1/citizens", json=body)
+        assert made.status_code in (201, 422), made.text
+        if made.status_code == 422:
+            made = await client.post("/v1/citizens", json={k: body[k] for k in ("name", "email", "password")})
+        before = account(world, made.json()["citizen_id"])
+        token = (await client.post("/v1/tokens", json={"login": email, "password": password})).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        changed = await client.patch("/v1/me", json=higher | {"password_hash": "x"}, headers=headers)
+        assert changed.status_code in (200, 422), changed.text
+        me = (await client.get("/v1/me", headers=headers)).json()
+    after = account(world, before["_id"])
+    assert (me["role"], me["agency"]) == ("citizen", None)
+    assert (before["role"], before["agency"], before["active"]) == ("citizen", None, True)
+    assert {k: v for k, v in after.items() if k != "version"} == {k: v for k, v in before.items() if k != "version"}
+
+
+async def test_a_report_is_its_authors_and_begins_at_the_beginning(world: World, stranger: Person) -> None:
+    receipt = await world.files(
+        reporter_id="orang-lain", status="closed", number="LP-AAAA-AAAA-A", seq=7, complaint_id="satu", agency="DLH"
+    )
+    with MongoClient[dict[str, Any]](world.target.mongo_url) as client:
+        stored = client[f"{world.target.namespace}_intake"]["complaints"].find_one({"_id": receipt["complaint_id"]})
+    assert stored is not None
+    mine = (await world.people[Role.CITIZEN].get("intake", "/v1/me"))["id"]
+    assert (stored["reporter_id"], stored["status"]) == (mine, "submitted")
+    assert stored["number"] == receipt["number"] != "LP-AAAA-AAAA-A"
+    assert receipt["complaint_id"] != "satu"
