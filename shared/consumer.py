@@ -18,6 +18,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from shared import telemetry
+from shared.connections import kafka_security
 from shared.publisher import Publisher
 from shared.receiver import Handle, Receiver
 from shared.settings import ServiceSettings
@@ -63,6 +64,7 @@ class EventConsumer:
         self.lag = 0
         self.broker = KafkaBroker(
             settings.kafka_bootstrap.split(","),  # FastStream takes a text for one address
+            security=kafka_security(settings),
             client_id=group,
             allow_auto_create_topics=False,
             consumer_only=True,

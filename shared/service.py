@@ -23,10 +23,12 @@ from starlette.types import ASGIApp
 
 from shared import asyncapi, http, telemetry
 from shared.admission import Admission, BodyLimit
+from shared.agency_feed import copies, no_copies
 from shared.auth import Verifier
+from shared.connections import kafka_options
 from shared.consumer import EventConsumer
 from shared.direct import ShortWay
-from shared.events import now
+from shared.events import Assigned, now
 from shared.journal import Journal, Projecting
 from shared.publisher import Publisher
 from shared.receiver import Handle
@@ -66,9 +68,15 @@ class Service:
         self.settings = settings
         self.contract = contract
         telemetry.begin_at_zero(contract.consumes, contract.issues)
-        self._client = connect(settings.mongo_url)
+        self._client = connect(settings)
         self.database: Database = self._client[settings.database(name)]
-        self.publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, name)
+        self.publisher = Publisher(
+            settings.kafka_bootstrap,
+            settings.topic_prefix,
+            name,
+            security=kafka_options(settings),
+            copies=copies if Assigned.topic in contract.issues else no_copies,
+        )
         self.verifier = Verifier(f"{settings.intake_url}/.well-known/jwks.json")
         self._journal_store = MongoJournal(self.database)
         self._journal: Journal | None = None

@@ -26,9 +26,11 @@ from pymongo.errors import WTimeoutError as WriteTimeout
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from shared.connections import mongo_options
 from shared.events import Event, from_document, now
 from shared.journal import Entry, KeyReused, Taken, Unstorable
 from shared.projection import Change, Document
+from shared.settings import ServiceSettings
 from shared.together import Together
 
 __all__ = [
@@ -59,10 +61,12 @@ _UNENCODABLE = (BSONError, UnicodeError, OverflowError, DocumentTooLarge)
 """What the driver raises, before it sends anything, for a value that a document cannot hold."""
 
 
-def connect(url: str) -> AsyncIOMotorClient[Document]:
-    """A client whose waits are bounded; nothing is connected until it is first used. Datetimes come back aware."""
+def connect(where: ServiceSettings | str) -> AsyncIOMotorClient[Document]:
+    """A client, by settings or by a URL alone, whose waits are bounded; nothing is connected until it is first used.
+    Datetimes come back aware."""
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-        url,
+        where if isinstance(where, str) else where.mongo_url,
+        **({} if isinstance(where, str) else mongo_options(where)),
         tz_aware=True,
         w="majority",
         journal=True,

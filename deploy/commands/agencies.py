@@ -7,7 +7,8 @@ import typer
 from rich.table import Table
 
 from deploy.commands.running import console, fail, run, settings
-from services.routing.agencies import STARTING_SET, UnusableFile, import_agencies, list_agencies
+from services.routing.agencies import STARTING_SET, Imported, UnusableFile, import_agencies, list_agencies
+from shared import topics
 
 app = typer.Typer(no_args_is_help=True, help="The agency directory (OPD).")
 
@@ -21,9 +22,10 @@ def import_(
         ),
     ] = STARTING_SET,
 ) -> None:
-    """Bring the directory up to a file; without one, up to the starting set. Agencies are never removed."""
+    """Bring the directory up to a file; without one, up to the starting set. Agencies are never removed. Each gets its
+    own topic."""
     try:
-        done = run(import_agencies(settings(), file))
+        done = run(_import(file))
     except UnusableFile as faults:
         fail(f"Nothing was imported, nothing was changed:\n{faults}")
     console.print(f"{done.added} added, {done.changed} changed, {done.unchanged} unchanged.")
@@ -39,3 +41,9 @@ def show() -> None:
         active = "yes" if agency["active"] else "no"
         table.add_row(agency["_id"], agency["name"], ", ".join(agency["categories"]), active)
     console.print(table)
+
+
+async def _import(file: Path) -> Imported:
+    done = await import_agencies(settings(), file)
+    await topics.create_of_agencies(settings(), [agency["_id"] for agency in await list_agencies(settings())])
+    return done

@@ -15,9 +15,9 @@ async def provision(environment: Mapping[str, str], credentials: Credentials) ->
     settings = ServiceSettings.model_validate(
         {name.removeprefix("LAPOR_").lower(): value for name, value in environment.items() if name.startswith("LAPOR_")}
     )
-    await topics.create(settings)
     if not await list_agencies(settings):  # an administrator's changes outlive the next start
         await import_agencies(settings)
+    await topics.create(settings, [agency["_id"] for agency in await list_agencies(settings)])
     disabled = {login for one in await list_staff(settings) if not one["active"] for login in one["logins"]}
     accounts = [a for a in (credentials.notify, *credentials.staff) if a.login not in disabled]
     await add_staff(settings, *(Staff(a.login, Role(a.role), a.name, a.password, a.agency) for a in accounts))
