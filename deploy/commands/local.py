@@ -15,6 +15,7 @@ from deploy.local import launcher
 from deploy.local.errors import CannotRun
 from deploy.local.launcher import System
 from deploy.local.logs import LogView
+from deploy.local.servers import Servers
 from deploy.local.settings import LocalSettings
 
 console = Console(highlight=False, soft_wrap=True)
@@ -26,15 +27,21 @@ Replicas = Annotated[
     typer.Option(envvar="LAPOR_REPLICAS", help="Kafka brokers and mongods: 1, or 3, of which any one may die."),
 ]
 
+Secure = Annotated[
+    bool,
+    typer.Option("--secure", envvar="LAPOR_SECURE", help="Lock Kafka and MongoDB: sign-in and rights for everybody."),
+]
+
 
 def up(
     data_dir: DataDir = Path("data"),
     fresh: Annotated[bool, typer.Option(help="Delete the kept data first.")] = False,
     replicas: Replicas = 1,
+    secure: Secure = False,
 ) -> None:
     """Run the whole system on this machine until Ctrl-C."""
     began = time.monotonic()
-    settings = LocalSettings().model_copy(update={"replicas": replicas})
+    settings = LocalSettings().model_copy(update={"replicas": replicas, "secure": secure})
     with (
         _said_plainly(),
         launcher.running_system(data_dir, settings=settings, fresh=fresh, say=console.print) as system,
@@ -54,13 +61,14 @@ def demo(
         "data/demo"
     ),
     replicas: Replicas = 1,
+    secure: Secure = False,
 ) -> None:
     """Carry five complaints through the whole procedure on a system of their own, then stop it."""
     from deploy.demo.play import play
     from deploy.demo.stories import SHORTENED
     from deploy.demo.target import SignIn, Target
 
-    settings = LocalSettings().model_copy(update={"replicas": replicas}).on_free_ports()
+    settings = LocalSettings().model_copy(update={"replicas": replicas, "secure": secure}).on_free_ports()
     with (
         _said_plainly(),
         launcher.running_system(data_dir, SHORTENED, settings=settings, fresh=True, say=console.print) as system,
@@ -76,12 +84,18 @@ def demo(
             servers.mail_dir,
             tuple(SignIn(a.login, a.password, a.role, a.name, a.agency) for a in system.credentials.staff),
             settings.namespace,
+            {**system.witness, **_tls(servers)},
         )
         outcome = asyncio.run(play(target, console))
         console.print(_memory(system))
         if outcome:
             console.print(f"The logs of all parts are in {system.children.log_dir}.")
     raise typer.Exit(outcome)
+
+
+def _tls(servers: Servers) -> dict[str, str]:
+    told = servers.locks.tls.environment() if servers.locks and servers.locks.tls else {}
+    return {name.removeprefix("LAPOR_").lower(): value for name, value in told.items()}
 
 
 @contextmanager
