@@ -32,12 +32,16 @@ from shared.events import Assigned, now
 from shared.journal import Journal, Projecting
 from shared.publisher import Publisher
 from shared.receiver import Handle
+from shared.refusals import Refused, kafka_refusal
 from shared.settings import ServiceSettings
-from shared.storage import Database, MongoJournal, connect
+from shared.storage import Database, MongoJournal, connect, refusal
+from shared.topics import dead_letters
 
 log = structlog.get_logger()
 
 Step = Callable[[], Awaitable[None]]
+
+REFUSALS_EVERY = timedelta(seconds=30)
 
 MAX_BODY_BYTES = 256 * 1024
 """Of a request whose body is JSON: more than the longest texts of a report take in any encoding."""
@@ -86,6 +90,7 @@ class Service:
         self._periodic: list[tuple[timedelta, Step]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._missing = "start-up"
+        self._refused = ""
 
     def journal(self, projections: Sequence[Projecting]) -> Journal:
         """This service's journal, which keeps ``projections`` up to date with what it writes."""
@@ -156,19 +161,24 @@ class Service:
         pause = 0.2
         while True:
             try:
-                self._missing = "mongodb"
+                self._missing, self._refused = "mongodb", ""
                 for step in self._prepare:
                     await step()
                 if self._journal:
                     await self._journal.start()  # what is asked of the service meanwhile waits there for the brokers
                 self._missing = "kafka"
+                await self._look_for_refusals()
+                if self._refused:
+                    raise Refused(self._refused)
                 if self._consumer:
                     await self._consumer.start()
                 break
             except Exception as error:  # noqa: BLE001 - whatever is missing, it is named and tried again
+                self._refused = self._refused or refusal(error)
                 log.warning("not ready yet", missing=self._missing, reason=repr(error))
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5)
+        self.every(REFUSALS_EVERY, self._look_for_refusals)
         if self._journal:
             self.every(timedelta(seconds=5), self._count_unpublished)
         self._tasks = [asyncio.create_task(self._repeat(interval, step)) for interval, step in self._periodic]
@@ -198,6 +208,13 @@ class Service:
                 log.exception("periodic work failed", work=getattr(step, "__qualname__", repr(step)))
             await asyncio.sleep(interval.total_seconds())
 
+    async def _look_for_refusals(self) -> None:
+        group = self.settings.group(self.name)
+        mine = [self.settings.topic_prefix + topic for topic in (*self.contract.consumes, *self.contract.issues)]
+        before, self._refused = self._refused, await kafka_refusal(self.settings, [*mine, dead_letters(group)], group)
+        if self._refused and self._refused != before:
+            log.error("refused", reason=self._refused)
+
     async def _count_unpublished(self) -> None:
         telemetry.UNPUBLISHED.set(await self._journal_store.count_unpublished())
         oldest = await self._journal_store.oldest_unpublished()
@@ -213,7 +230,7 @@ class Service:
 
         @router.get("/health/ready", summary="The service can take requests; if not, what it misses")
         async def ready() -> JSONResponse:
-            missing = [self._missing] if self._missing else await self._absent()
+            missing = [_with(self._missing, self._refused)] if self._missing else await self._absent()
             lag = self._consumer.lag if self._consumer else 0
             return JSONResponse(
                 {"status": "waiting" if missing else "ready", "missing": missing, "lag": lag}, 503 if missing else 200
@@ -239,11 +256,17 @@ class Service:
         try:
             async with asyncio.timeout(2):
                 await self.database.command("ping")
-        except Exception:  # noqa: BLE001 - whatever the reason, it is not there
-            absent.append("mongodb")
+        except Exception as error:  # noqa: BLE001 - whatever the reason, it is not there
+            absent.append(_with("mongodb", refusal(error)))
+        if self._refused:
+            absent.append(_with("kafka", self._refused))
         if self._consumer and self._consumer.stalled:
             absent.append("consumer progress")
         return absent
+
+
+def _with(missing: str, reason: str) -> str:
+    return f"{missing}: {reason}" if reason else missing
 
 
 def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:

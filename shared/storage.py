@@ -21,6 +21,7 @@ from pymongo.errors import (
     DocumentTooLarge,
     DuplicateKeyError,
     ExecutionTimeout,
+    OperationFailure,
 )
 from pymongo.errors import WTimeoutError as WriteTimeout
 from pymongo.read_concern import ReadConcern
@@ -46,6 +47,7 @@ __all__ = [
     "by_id",
     "connect",
     "insert_missing",
+    "refusal",
 ]
 
 Database = AsyncIOMotorDatabase[Document]
@@ -54,6 +56,7 @@ Documents = AsyncIOMotorCollection[Document]
 TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteTimeout)
 """What passes by itself: the database is away, or too slow just now."""
 
+_AUTHENTICATION_FAILED, _UNAUTHORIZED = 18, 13
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 _FOLLOWS = WriteConcern(w=1, j=False)
 _DUPLICATE = 11000
@@ -79,6 +82,17 @@ def connect(where: ServiceSettings | str) -> AsyncIOMotorClient[Document]:
     # Applications are built before the loop that serves them runs; this is the way motor's own guide gives for that.
     client.get_io_loop = asyncio.get_running_loop  # type: ignore[method-assign]  # an attribute on purpose
     return client
+
+
+def refusal(error: Exception) -> str:
+    """What to mend, where an error is the database's refusal of this service; empty for any other."""
+    if isinstance(error, OperationFailure) and error.code == _AUTHENTICATION_FAILED:
+        return "MongoDB refuses this user: its name or password is wrong"
+    if isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED:
+        return "MongoDB does not allow this user what the service needs, or wants a sign-in"
+    if isinstance(error, AutoReconnect) and "certificate" in str(error).lower():
+        return "MongoDB's certificate is not accepted"
+    return ""
 
 
 def _unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:

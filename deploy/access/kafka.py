@@ -24,6 +24,7 @@ from shared.settings import ServiceSettings
 
 WAIT_SECONDS = 30.0
 ITERATIONS = 8192
+MECHANISM = "SCRAM-SHA-512"
 _RESOURCES = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP}
 _OPERATIONS = {"read": AclOperation.READ, "write": AclOperation.WRITE, "create": AclOperation.CREATE}
 
@@ -36,7 +37,7 @@ class KafkaAccess:
     """Changes users and rights, signed in as the administrator in the settings. Blocks; raises `KafkaRefused`."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._client = AdminClient(_options(settings))
+        self._client = AdminClient(client_options(settings))
 
     def put(self, principals: Mapping[Principal, Secret]) -> None:
         """Make the principals with these secrets, and give them their rights; rights that they had besides are taken
@@ -73,7 +74,7 @@ class KafkaAccess:
         return found
 
 
-def _options(settings: ServiceSettings) -> dict[str, Any]:
+def client_options(settings: ServiceSettings) -> dict[str, Any]:
     """The settings in librdkafka's terms."""
     options: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap,

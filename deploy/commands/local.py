@@ -15,7 +15,6 @@ from deploy.local import launcher
 from deploy.local.errors import CannotRun
 from deploy.local.launcher import System
 from deploy.local.logs import LogView
-from deploy.local.servers import Servers
 from deploy.local.settings import LocalSettings
 
 console = Console(highlight=False, soft_wrap=True)
@@ -84,18 +83,13 @@ def demo(
             servers.mail_dir,
             tuple(SignIn(a.login, a.password, a.role, a.name, a.agency) for a in system.credentials.staff),
             settings.namespace,
-            {**system.witness, **_tls(servers)},
+            system.witness,
         )
         outcome = asyncio.run(play(target, console))
         console.print(_memory(system))
         if outcome:
             console.print(f"The logs of all parts are in {system.children.log_dir}.")
     raise typer.Exit(outcome)
-
-
-def _tls(servers: Servers) -> dict[str, str]:
-    told = servers.locks.tls.environment() if servers.locks and servers.locks.tls else {}
-    return {name.removeprefix("LAPOR_").lower(): value for name, value in told.items()}
 
 
 @contextmanager

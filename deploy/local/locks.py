@@ -24,12 +24,12 @@ class Tls:
     ca_file: Path
     ask_clients: bool = False
 
-    def environment(self) -> dict[str, str]:
-        """What the services are told of it."""
-        told = {"TLS": "true", "CA_FILE": str(self.ca_file)}
+    def settings(self) -> dict[str, str]:
+        """What clients are told of it, by the names of `shared.settings.ServiceSettings`."""
+        told = {"tls": "true", "ca_file": str(self.ca_file)}
         if self.ask_clients:
-            told["CERT_FILE"] = str(self.cert_file)
-        return {f"LAPOR_{server}_{name}": value for server in ("KAFKA", "MONGO") for name, value in told.items()}
+            told["cert_file"] = str(self.cert_file)
+        return {f"{server}_{name}": value for server in ("kafka", "mongo") for name, value in told.items()}
 
 
 @dataclass(frozen=True)
