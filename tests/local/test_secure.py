@@ -1,7 +1,11 @@
 """Locks on, on real servers: each principal does what the services' declarations say it needs, and nothing else."""
 
 import asyncio
+import os
+import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +16,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -37,15 +41,17 @@ from services.intake import projection as intake
 from services.notify import projection as notify
 from services.opd import projection as opd
 from services.routing import projection as routing
+from services.routing.agencies import import_agencies
 from services.sla import projection as sla
 from shared import receiver, topics
-from shared.agency_feed import agency_topic
+from shared.agency_feed import agency_topic, copies
 from shared.connections import kafka_options
-from shared.events import EVENTS
+from shared.events import EVENTS, Agency
 from shared.publisher import Publisher, Record
 from shared.receiver import Denied, Receiver
 from shared.service import Contract, Service
 from shared.settings import ServiceSettings
+from shared.sop import Transition
 from shared.storage import connect
 from shared.topics import SERVICES, dead_letters
 from tests.support.events import Chain
@@ -67,6 +73,7 @@ ISSUES = {"intake": intake.ISSUES, "routing": routing.ISSUES, "opd": opd.ISSUES,
 ISSUES |= {"sla": sla.ISSUES}
 AGENCIES = ("DLH", "DLH-2")
 """One code begins like the other."""
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "agency_subscriber.py"
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +124,13 @@ def test_a_service_reaches_its_own_database_only(locked: Locked, service: str) -
     mine, settings = locked.open.database(service), locked.of(service)
     databases = [*(locked.open.database(other) for other in SERVICES), "admin", "config", "local"]
     index = {"key": {"a": 1}, "name": "a"}
-    for command, arguments in {
+    attempts: dict[str, tuple[Any, dict[str, Any]]] = {
         "find": ("words", {}),
         "insert": ("words", {"documents": [{"a": 1}]}),
         "createIndexes": ("words", {"indexes": [index]}),
         "dropDatabase": (1, {}),
-    }.items():
-        argument, options = arguments
+    }
+    for command, (argument, options) in attempts.items():
         can = [database for database in databases if may(settings, database, command, argument, **options)]
         assert can == ([mine] if command != "dropDatabase" else []), command
     assert not may(settings, "admin", "createUser", "another", pwd="x", roles=["root"])
@@ -371,3 +378,56 @@ async def test_locked_data_survive_a_restart_on_other_ports(tmp_path: Path) -> N
                 await client["lapor_x"]["words"].insert_one({"_id": "lapor"})
             assert await client["lapor_x"]["words"].find_one() == {"_id": "lapor"}
             client.close()
+
+
+def test_commands_and_the_example_by_secrets_of_their_own(locked: Locked) -> None:
+    """As an operator and an agency use them: `LAPOR_SECRETS_DIR`, and what `lapor agencies connect` prints."""
+    asyncio.run(import_agencies(locked.of("routing")))
+    where = {
+        "LAPOR_NAMESPACE": locked.open.namespace,
+        "LAPOR_KAFKA_BOOTSTRAP": locked.open.kafka_bootstrap,
+        "LAPOR_MONGO_URL": locked.open.mongo_url,
+    }
+
+    def lapor(who: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        own = {"LAPOR_SECRETS_DIR": str(locked.folder / FOLDER / who)} if who else {}
+        command = [sys.executable, "-m", "deploy.cli", *arguments]
+        environment = {**os.environ, **where, **own}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "missing" not in lapor("admin", "topics", "list").stdout
+    refused = lapor("", "topics", "list")
+    assert (refused.returncode, "LAPOR_SECRETS_DIR" in refused.stdout) == (1, True)
+    refused = lapor("", "agencies", "list")
+    assert (refused.returncode, "MongoDB does not allow this user" in refused.stdout) == (1, True)
+    assert lapor("intake", "agencies", "connect", "DLH").returncode == 1
+    told = lapor("admin", "agencies", "connect", "DLH")
+    assert told.returncode == 0, told.stdout
+    password = re.search(r"^password +(\S+)", told.stdout, re.MULTILINE)
+    assert password
+    event = Chain().through(Transition.FORWARDED).then(Transition.ASSIGNED, agency=Agency(code="DLH", name="DLH")).last
+
+    async def issue() -> list[str]:
+        settings = locked.of("routing")
+        publisher = Publisher(
+            settings.kafka_bootstrap, settings.topic_prefix, "routing", security=kafka_options(settings), copies=copies
+        )
+        try:
+            return await publisher.publish([event])
+        finally:
+            await publisher.stop()
+
+    client = AdminClient(client_options(locked.admin))  # the topic as it was before the other tests wrote to it
+    topic = locked.open.topic_prefix + agency_topic("DLH")
+    for future in client.delete_records([TopicPartition(topic, 0, -1)]).values():
+        future.result(10)
+    assert asyncio.run(issue()) == [event.id]
+    command = [sys.executable, str(EXAMPLE), locked.open.kafka_bootstrap, "DLH", locked.open.namespace]
+    with subprocess.Popen(
+        command, env={**os.environ, "KAFKA_PASSWORD": password[1]}, stdout=subprocess.PIPE, text=True
+    ) as subscriber:
+        try:
+            assert subscriber.stdout
+            assert subscriber.stdout.readline().startswith(event.id)
+        finally:
+            subscriber.kill()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -38,7 +39,7 @@ def locked(
     request: pytest.FixtureRequest, ours: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Locked]:
     folder = tmp_path_factory.mktemp("tls") / "data"
-    files = {"tls_cert_file": ours.cert_file, "tls_ca_file": ours.ca_file}
+    files: dict[str, Any] = {"tls_cert_file": ours.cert_file, "tls_ca_file": ours.ca_file}
     with locked_servers(folder, **files, tls_ask_clients=request.param) as made:
         yield made
 
@@ -169,7 +170,7 @@ def test_settings_that_would_leave_a_door_open_are_refused(given: dict[str, obje
 
 
 def test_encryption_is_for_locked_servers_and_needs_both_files(ours: Authority) -> None:
-    both = {"tls_cert_file": ours.cert_file, "tls_ca_file": ours.ca_file}
+    both: dict[str, Any] = {"tls_cert_file": ours.cert_file, "tls_ca_file": ours.ca_file}
     LocalSettings(secure=True, **both).require_supported()
     for given in (
         both,
