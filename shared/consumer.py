@@ -94,6 +94,14 @@ class EventConsumer:
             raise
         self._watch = [asyncio.create_task(loop()) for loop in (self._observe, self._commit_now_and_then)]
 
+    async def rejoin(self) -> None:
+        """Leave the group and join it anew, so that nothing that was refused before is waited out: the client hands its
+        refusals over one by one, and the framework rests after each. Raises `KafkaError`; then do it again."""
+        await self._left()
+        await self.subscriber.stop()
+        self._uncommitted.clear()  # of what came meanwhile; it comes again
+        await self.subscriber.start()
+
     async def stop(self) -> None:
         """Finish the batch under way, commit, leave the group."""
         for task in self._watch:

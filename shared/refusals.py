@@ -25,6 +25,7 @@ from shared.connections import kafka_options
 from shared.settings import ServiceSettings
 
 _WAIT_SECONDS = 5.0
+_AGAIN_SECONDS = 1.0
 _SIGN_IN = (
     AuthenticationFailedError,
     IllegalSaslStateError,
@@ -39,26 +40,37 @@ class Refused(Exception):
 
 async def kafka_refusal(settings: ServiceSettings, topics: Sequence[str], group: str) -> str:
     """What is refused of ``topics`` (full names) and ``group``; empty where nothing is, or nobody is there to ask."""
-    who = settings.kafka_username or "nobody: kafka_username is not set"
+    for _ in range(2):
+        refusal, closed = await _look(settings, topics, group)
+        if refusal or not closed:
+            return refusal
+        await asyncio.sleep(_AGAIN_SECONDS)  # a broker that ends closes its connections too, but then takes no new ones
+    return "Kafka closes the connection of who does not sign in: kafka_username is not set"
+
+
+async def _look(settings: ServiceSettings, topics: Sequence[str], group: str) -> tuple[str, bool]:
+    """What is refused, and whether the brokers take connections that do not sign in only to close them."""
+    who, closed = settings.kafka_username or "nobody", False
     for host, port, _ in collect_hosts(settings.kafka_bootstrap):
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 connection = await create_conn(host, port, **kafka_options(settings))
         except _SIGN_IN as error:
-            return f"Kafka refuses this principal ({who}): {error}"
+            return f"Kafka refuses this principal ({who}): {error}", False
         except ssl.SSLError as error:
-            return f"Kafka's certificate is not accepted, or it does not speak TLS: {error}"
+            return f"Kafka's certificate is not accepted, or it does not speak TLS: {error}", False
         except (KafkaError, TimeoutError, OSError):
             continue
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
-                return await _asked(connection, topics, group, who)
-        except (KafkaError, TimeoutError, OSError):
-            if settings.kafka_username is None:
-                return f"Kafka closes the connection of {who}"
+                return await _asked(connection, topics, group, who), False
+        except TimeoutError:
+            continue
+        except (KafkaError, OSError):
+            closed = settings.kafka_username is None
         finally:
             connection.close()
-    return ""
+    return "", closed
 
 
 async def _asked(connection: AIOKafkaConnection, topics: Sequence[str], group: str, who: str) -> str:

@@ -91,6 +91,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._missing = "start-up"
         self._refused = ""
+        self._rejoin = False
 
     def journal(self, projections: Sequence[Projecting]) -> Journal:
         """This service's journal, which keeps ``projections`` up to date with what it writes."""
@@ -182,7 +183,7 @@ class Service:
         if self._journal:
             self.every(timedelta(seconds=5), self._count_unpublished)
         self._tasks = [asyncio.create_task(self._repeat(interval, step)) for interval, step in self._periodic]
-        self._missing = ""
+        self._missing, self._rejoin = "", False
         gc.collect()
         gc.freeze()  # what is here by now stays: no collection need look at it again
         log.info("ready")
@@ -214,6 +215,10 @@ class Service:
         before, self._refused = self._refused, await kafka_refusal(self.settings, [*mine, dead_letters(group)], group)
         if self._refused and self._refused != before:
             log.error("refused", reason=self._refused)
+        self._rejoin = self._rejoin or bool(self._refused)
+        if self._rejoin and not self._refused and not self._missing and self._consumer:
+            await self._consumer.rejoin()
+            self._rejoin = False
 
     async def _count_unpublished(self) -> None:
         telemetry.UNPUBLISHED.set(await self._journal_store.count_unpublished())

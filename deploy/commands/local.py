@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.access.secrets_folder import ADMIN
 from deploy.local import launcher
 from deploy.local.errors import CannotRun
 from deploy.local.launcher import System
@@ -124,8 +125,11 @@ def _addresses(system: System) -> Table:
     for name in servers.names.values() if servers.replicas > 1 else ():
         table.add_row(name, "", "", "", "", memory.get(name, ""))
     table.add_row("smtp", f"{servers.smtp_host}:{servers.smtp_port}", "", "", "", memory.get("smtp", ""))
-    if servers.mail_dir:
-        table.caption = f"Mail that was sent is kept in {servers.mail_dir}"
+    notes = [f"Mail that was sent is kept in {servers.mail_dir}"] if servers.mail_dir else []
+    if servers.locks:
+        secrets = servers.locks.key_file.parent
+        notes.append(f"Locked: for `lapor` commands set LAPOR_SECRETS_DIR={secrets / ADMIN}")
+    table.caption = "\n".join(notes) or None
     return table
 
 

@@ -6,8 +6,10 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,9 @@ from confluent_kafka.admin import (
 from pydantic import SecretStr
 from pymongo.errors import OperationFailure
 
+import shared.service
 from deploy.access.install import connect_agency, disconnect_agency
-from deploy.access.kafka import client_options
+from deploy.access.kafka import KafkaAccess, client_options
 from deploy.access.rights import WITNESS, of_agency, of_service
 from deploy.access.secrets_folder import Secret
 from deploy.local.errors import CannotRun
@@ -46,7 +49,7 @@ from services.sla import projection as sla
 from shared import receiver, topics
 from shared.agency_feed import agency_topic, copies
 from shared.connections import kafka_options
-from shared.events import EVENTS, Agency
+from shared.events import EVENTS, Agency, Event
 from shared.publisher import Publisher, Record
 from shared.receiver import Denied, Receiver
 from shared.service import Contract, Service
@@ -255,6 +258,7 @@ def test_secrets_are_for_their_owner_only(locked: Locked) -> None:
     ("who", "missing"),
     [
         ("nobody", "mongodb: MongoDB does not allow this user"),
+        ("nobody-kafka", "kafka: Kafka closes the connection of who does not sign in"),
         ("wrong-kafka", "kafka: Kafka refuses this principal"),
         ("wrong-mongo", "mongodb: MongoDB refuses this user"),
         ("another", "mongodb: MongoDB does not allow this user"),
@@ -267,6 +271,7 @@ async def test_readiness_says_who_is_refused(locked: Locked, who: str, missing: 
     wrong = {"kafka": {"kafka_password": SecretStr("x")}, "mongo": {"mongo_password": SecretStr("x")}}
     settings = {
         "nobody": locked.open,
+        "nobody-kafka": locked.of("opd").model_copy(update={"kafka_username": None, "kafka_password": None}),
         "wrong-kafka": locked.of("opd").model_copy(update=wrong["kafka"]),
         "wrong-mongo": locked.of("opd").model_copy(update=wrong["mongo"]),
         "another": locked.of("sla"),
@@ -300,6 +305,61 @@ async def test_readiness_says_who_is_refused(locked: Locked, who: str, missing: 
 
 async def _nothing(_: Any) -> None:
     """Takes events."""
+
+
+async def test_rights_that_are_taken_from_a_service_at_work_are_missed_and_it_goes_on_with_them(
+    locked: Locked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared.service, "REFUSALS_EVERY", timedelta(seconds=0.5))
+    settings, taken = locked.of("notify"), list[str]()
+
+    async def take(events: Sequence[Event]) -> None:
+        taken.extend(event.id for event in events)
+
+    service = Service("notify", settings, Contract(consumes=notify.CONSUMES, issues=notify.ISSUES))
+    service.consume(take)
+    app = service.app("x", "x", [])
+    routing = locked.of("routing")
+    issuing = Publisher(
+        routing.kafka_bootstrap, routing.topic_prefix, "routing", security=kafka_options(routing), copies=copies
+    )
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
+    ):
+
+        async def missing() -> str:
+            return ", ".join((await client.get("/health/ready")).json()["missing"])
+
+        async def ready() -> bool:
+            return await missing() == ""
+
+        async def comes() -> bool:
+            event = Chain().through(Transition.FORWARDED).last
+            assert await issuing.publish([event]) == [event.id]
+            return await until(partial(_holds, taken, event.id), within=20)
+
+        try:
+            await until(ready, within=20)
+            assert await comes()
+            principal = of_service(locked.open, "notify")
+            access = KafkaAccess(locked.admin)
+            await asyncio.to_thread(access.put, {replace(principal, kafka=frozenset()): locked.secrets["notify"]})
+
+            async def refused() -> bool:
+                told = await missing()
+                return "Kafka refuses this principal" in told and settings.group("notify") in told
+
+            await until(refused, within=20)
+            await asyncio.to_thread(locked.install)
+            await until(ready, within=20)
+            assert await comes()
+        finally:
+            await issuing.stop()
+
+
+async def _holds(found: list[str], wanted: str) -> bool:
+    return wanted in found
 
 
 async def test_what_the_database_denies_waits_and_is_no_dead_letter(
