@@ -10,10 +10,10 @@ help: ## This list
 	@sh deploy/local/bootstrap.sh
 
 demo: .venv/installed ## Complaints through the whole procedure, on real servers, then stop
-	@$(PY) -m deploy.cli demo $(if $(REPLICAS),--replicas $(REPLICAS))
+	@$(PY) -m deploy.cli demo $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SECURE),--secure)
 
-run: .venv/installed ## The whole system, running until Ctrl-C; REPLICAS=3: three of each server
-	@$(PY) -m deploy.cli up $(if $(FRESH),--fresh) $(if $(REPLICAS),--replicas $(REPLICAS))
+run: .venv/installed ## The whole system, running until Ctrl-C; REPLICAS=3: three of each server; SECURE=1: locked
+	@$(PY) -m deploy.cli up $(if $(FRESH),--fresh) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SECURE),--secure)
 
 test: .venv/installed ## All tests; PYTEST="-k media" passes options on
 	@$(PY) -m pytest $(PYTEST)

@@ -10,7 +10,11 @@ from typing import Any
 from faststream.kafka import KafkaBroker
 from faststream.specification import AsyncAPI
 
-from shared.events import EVENTS
+from shared import agency_feed
+from shared.agency_feed import agency_topic
+from shared.events import EVENTS, Assigned
+
+_AGENCIES = "issue.agency.assigned"
 
 
 def document(service: str, consumes: Sequence[str], issues: Sequence[str], prefix: str = "lapor.") -> dict[str, Any]:
@@ -29,8 +33,16 @@ def document(service: str, consumes: Sequence[str], issues: Sequence[str], prefi
         broker.publisher(
             prefix + topic, schema=EVENTS[topic], title=f"issue.{topic}", description=EVENTS[topic].__doc__
         )
+    feeding = Assigned.topic in issues
+    if feeding:
+        address = prefix + agency_topic("{code}")
+        broker.publisher(address, schema=Assigned, title=_AGENCIES, description=agency_feed.__doc__)
     made = AsyncAPI(
         broker, title=f"LAPOR! Pontianak: {service}", version="1.0.0", schema_version="3.0.0"
     ).to_specification()
     content: dict[str, Any] = made.to_jsonable()
+    if feeding:
+        content["channels"][_AGENCIES]["parameters"] = {
+            "code": {"description": "the agency's code, as in the directory", "examples": ["DPUPR"]}
+        }
     return content

@@ -18,6 +18,7 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from shared import telemetry
+from shared.connections import kafka_security
 from shared.publisher import Publisher
 from shared.receiver import Handle, Receiver
 from shared.settings import ServiceSettings
@@ -63,6 +64,7 @@ class EventConsumer:
         self.lag = 0
         self.broker = KafkaBroker(
             settings.kafka_bootstrap.split(","),  # FastStream takes a text for one address
+            security=kafka_security(settings),
             client_id=group,
             allow_auto_create_topics=False,
             consumer_only=True,
@@ -91,6 +93,14 @@ class EventConsumer:
             await self.broker.stop()  # or each attempt would leave its half-made clients behind
             raise
         self._watch = [asyncio.create_task(loop()) for loop in (self._observe, self._commit_now_and_then)]
+
+    async def rejoin(self) -> None:
+        """Leave the group and join it anew, so that nothing that was refused before is waited out: the client hands its
+        refusals over one by one, and the framework rests after each. Raises `KafkaError`; then do it again."""
+        await self._left()
+        await self.subscriber.stop()
+        self._uncommitted.clear()  # of what came meanwhile; it comes again
+        await self.subscriber.start()
 
     async def stop(self) -> None:
         """Finish the batch under way, commit, leave the group."""

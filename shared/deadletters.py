@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from shared.connections import kafka_options
 from shared.events import now
 from shared.publisher import Publisher, Record
 from shared.settings import ServiceSettings
@@ -61,7 +62,9 @@ async def letters(
 
 async def replay(settings: ServiceSettings, chosen: Sequence[DeadLetter]) -> int:
     """Send letters back to the topics they came from, each as it was; returns how many. Raises ReplayFailed."""
-    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "deadletters")
+    publisher = Publisher(
+        settings.kafka_bootstrap, settings.topic_prefix, "deadletters", security=kafka_options(settings)
+    )
     try:
         for letter in chosen:
             service, _, offset = letter.id.partition(":")
@@ -83,7 +86,9 @@ async def replay(settings: ServiceSettings, chosen: Sequence[DeadLetter]) -> int
 async def _read(settings: ServiceSettings, topic: str) -> list[ConsumerRecord]:
     """All that a topic of dead letters holds now (it has one partition, `shared.topics.specs`); nothing where there is
     no such topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False, **kafka_options(settings)
+    )
     await consumer.start()
     try:
         if topic not in await consumer.topics():

@@ -24,7 +24,7 @@ from shared.auth import InvalidToken, Principal, Verifier
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
 from shared.queries import BadCursor
 from shared.sop import Refusal, Role
-from shared.storage import TRANSIENT
+from shared.storage import TRANSIENT, refusal
 from shared.words import number_prefix, words_of
 
 
@@ -302,6 +302,8 @@ def install(app: FastAPI) -> None:
         return refused(Refusal.WRONG_STATUS).response()
 
     @app.exception_handler(Exception)
-    async def _unexpected(_: Request, __: Exception) -> JSONResponse:
+    async def _unexpected(_: Request, error: Exception) -> JSONResponse:
+        if refusal(error):  # the same request will do when an operator has seen to it
+            return busy().response()
         detail = "The service failed on this request; its operators have been told. Give them the header x-trace-id."
         return Problem(500, "internal-error", detail, "Terjadi kesalahan pada sistem.").response()

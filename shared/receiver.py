@@ -19,7 +19,7 @@ from shared import telemetry
 from shared.events import Event, Malformed, from_record, now
 from shared.journal import Overloaded
 from shared.publisher import Record
-from shared.storage import TRANSIENT
+from shared.storage import TRANSIENT, refusal
 from shared.topics import dead_letters
 
 log = structlog.get_logger()
@@ -40,6 +40,10 @@ _HANDLER = timedelta(seconds=20)
 
 class DeadLettersUnavailable(TimeoutError):
     """A dead letter was not acknowledged, so the batch must come again."""
+
+
+class Denied(TimeoutError):
+    """The database refuses this service: an operator must see to it, and until then the records wait."""
 
 
 class RecordSender(Protocol):
@@ -128,10 +132,15 @@ class Receiver:
                 async with asyncio.timeout(_HANDLER.total_seconds()):
                     await self._handle(events)
                 return
-            except _PASSES as error:
-                log.warning("waiting to apply events", reason=repr(error), events=len(events))
+            except Exception as error:
+                denied = refusal(error)
+                if not denied and not isinstance(error, _PASSES):
+                    raise
+                log.warning("waiting to apply events", reason=denied or repr(error), events=len(events))
                 self._moved(False)
                 if loop.time() + pause > deadline:
+                    if denied:
+                        raise Denied(denied) from error
                     raise
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5)

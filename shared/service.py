@@ -23,22 +23,28 @@ from starlette.types import ASGIApp
 
 from shared import asyncapi, http, openapi, telemetry
 from shared.admission import Admission, BodyLimit
+from shared.agency_feed import copies, no_copies
 from shared.auth import Verifier
+from shared.connections import kafka_options
 from shared.consumer import EventConsumer
 from shared.direct import ShortWay
-from shared.events import now
+from shared.events import Assigned, now
 from shared.headers import SecurityHeaders, cross_origin
 from shared.journal import Journal, Projecting
 from shared.limit_store import LimitStore
 from shared.limits import Addresses, Limiting, Limits
 from shared.publisher import Publisher
 from shared.receiver import Handle
+from shared.refusals import Refused, kafka_refusal
 from shared.settings import ServiceSettings
-from shared.storage import Database, MongoJournal, Presence, connect
+from shared.storage import Database, MongoJournal, Presence, connect, refusal
+from shared.topics import dead_letters
 
 log = structlog.get_logger()
 
 Step = Callable[[], Awaitable[None]]
+
+REFUSALS_EVERY = timedelta(seconds=30)
 
 MAX_BODY_BYTES = 256 * 1024
 """Of a request whose body is JSON: more than the longest texts of a report take in any encoding."""
@@ -72,9 +78,15 @@ class Service:
         self.settings = settings
         self.contract = contract
         telemetry.begin_at_zero(contract.consumes, contract.issues)
-        self._client = connect(settings.mongo_url)
+        self._client = connect(settings)
         self.database: Database = self._client[settings.database(name)]
-        self.publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, name)
+        self.publisher = Publisher(
+            settings.kafka_bootstrap,
+            settings.topic_prefix,
+            name,
+            security=kafka_options(settings),
+            copies=copies if Assigned.topic in contract.issues else no_copies,
+        )
         self.verifier = Verifier(f"{settings.intake_url}/.well-known/jwks.json", settings.issuers)
         self._journal_store = MongoJournal(self.database)
         self._journal: Journal | None = None
@@ -84,6 +96,8 @@ class Service:
         self._periodic: list[tuple[timedelta, Step]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._missing = "start-up"
+        self._refused = ""
+        self._rejoin = False
 
     def journal(self, projections: Sequence[Projecting]) -> Journal:
         """This service's journal, which keeps ``projections`` up to date with what it writes."""
@@ -171,23 +185,28 @@ class Service:
         pause = 0.2
         while True:
             try:
-                self._missing = "mongodb"
+                self._missing, self._refused = "mongodb", ""
                 for step in self._prepare:
                     await step()
                 if self._journal:
                     await self._journal.start()  # what is asked of the service meanwhile waits there for the brokers
                 self._missing = "kafka"
+                await self._look_for_refusals()
+                if self._refused:
+                    raise Refused(self._refused)
                 if self._consumer:
                     await self._consumer.start()
                 break
             except Exception as error:  # noqa: BLE001 - whatever is missing, it is named and tried again
+                self._refused = self._refused or refusal(error)
                 log.warning("not ready yet", missing=self._missing, reason=repr(error))
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5)
+        self.every(REFUSALS_EVERY, self._look_for_refusals)
         if self._journal:
             self.every(timedelta(seconds=5), self._count_unpublished)
         self._tasks = [asyncio.create_task(self._repeat(interval, step)) for interval, step in self._periodic]
-        self._missing = ""
+        self._missing, self._rejoin = "", False
         gc.collect()
         gc.freeze()  # what is here by now stays: no collection need look at it again
         log.info("ready")
@@ -213,6 +232,17 @@ class Service:
                 log.exception("periodic work failed", work=getattr(step, "__qualname__", repr(step)))
             await asyncio.sleep(interval.total_seconds())
 
+    async def _look_for_refusals(self) -> None:
+        group = self.settings.group(self.name)
+        mine = [self.settings.topic_prefix + topic for topic in (*self.contract.consumes, *self.contract.issues)]
+        before, self._refused = self._refused, await kafka_refusal(self.settings, [*mine, dead_letters(group)], group)
+        if self._refused and self._refused != before:
+            log.error("refused", reason=self._refused)
+        self._rejoin = self._rejoin or bool(self._refused)
+        if self._rejoin and not self._refused and not self._missing and self._consumer:
+            await self._consumer.rejoin()
+            self._rejoin = False
+
     async def _count_unpublished(self) -> None:
         telemetry.UNPUBLISHED.set(await self._journal_store.count_unpublished())
         oldest = await self._journal_store.oldest_unpublished()
@@ -228,7 +258,7 @@ class Service:
 
         @router.get("/health/ready", summary="The service can take requests; if not, what it misses")
         async def ready() -> JSONResponse:
-            missing = [self._missing] if self._missing else await self._absent()
+            missing = [_with(self._missing, self._refused)] if self._missing else await self._absent()
             lag = self._consumer.lag if self._consumer else 0
             return JSONResponse(
                 {"status": "waiting" if missing else "ready", "missing": missing, "lag": lag}, 503 if missing else 200
@@ -259,11 +289,17 @@ class Service:
         try:
             async with asyncio.timeout(2):
                 await self.database.command("ping")
-        except Exception:  # noqa: BLE001 - whatever the reason, it is not there
-            absent.append("mongodb")
+        except Exception as error:  # noqa: BLE001 - whatever the reason, it is not there
+            absent.append(_with("mongodb", refusal(error)))
+        if self._refused:
+            absent.append(_with("kafka", self._refused))
         if self._consumer and self._consumer.stalled:
             absent.append("consumer progress")
         return absent
+
+
+def _with(missing: str, reason: str) -> str:
+    return f"{missing}: {reason}" if reason else missing
 
 
 def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:

@@ -7,9 +7,9 @@ Where secrets come as mounted files (containers), ``LAPOR_SECRETS_DIR`` is their
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.calendar import Deadlines
@@ -31,7 +31,20 @@ class ServiceSettings(BaseSettings):
         "lapor", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="prefix of topics, groups and databases"
     )
     kafka_bootstrap: str = "127.0.0.1:19092"
+    kafka_username: str | None = Field(None, description="the service's principal; none: it does not sign in")
+    kafka_password: SecretStr | None = None
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    kafka_tls: bool = Field(False, description="encrypt, and check the brokers' certificates and names")
+    kafka_ca_file: FilePath | None = Field(None, description="PEM of the authority; none: those of the system")
+    kafka_cert_file: FilePath | None = Field(None, description="PEM of the service's own certificate, if brokers ask")
+    kafka_key_file: FilePath | None = Field(None, description="PEM of its key; none: it is in the same file")
     mongo_url: str = "mongodb://127.0.0.1:27117/?replicaSet=lapor"
+    mongo_username: str | None = Field(None, description="the service's user; none: it does not sign in")
+    mongo_password: SecretStr | None = None
+    mongo_auth_source: str = Field("admin", description="the database that the user is kept in")
+    mongo_tls: bool = Field(False, description="encrypt, and check the servers' certificates and names")
+    mongo_ca_file: FilePath | None = Field(None, description="PEM of the authority; none: those of the system")
+    mongo_cert_file: FilePath | None = Field(None, description="PEM of the service's own certificate and key")
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65535)
     intake_url: str = Field("http://127.0.0.1:8101", description="where the JWKS of sign-in is served")
@@ -62,6 +75,18 @@ class ServiceSettings(BaseSettings):
     )
     clamd_required: bool = Field(True, description="without its verdict a photo is not taken (503)")
     cors_origins: list[str] = Field([], description="whose pages may read the API, such as https://lapor.example")
+
+    @model_validator(mode="after")
+    def _locks_are_whole(self) -> Self:
+        for server in ("kafka", "mongo"):
+            given = {
+                name: getattr(self, f"{server}_{name}") for name in ("username", "password", "ca_file", "cert_file")
+            }
+            if (given["username"] is None) != (given["password"] is None):
+                raise ValueError(f"{server}_username and {server}_password belong together: set both or neither")
+            if (given["ca_file"] or given["cert_file"]) and not getattr(self, f"{server}_tls"):
+                raise ValueError(f"{server}_ca_file and {server}_cert_file need {server}_tls")
+        return self
 
     @property
     def topic_prefix(self) -> str:

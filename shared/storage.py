@@ -21,15 +21,18 @@ from pymongo.errors import (
     DocumentTooLarge,
     DuplicateKeyError,
     ExecutionTimeout,
+    OperationFailure,
 )
 from pymongo.errors import WTimeoutError as WriteTimeout
 from pymongo.read_concern import ReadConcern
 from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
+from shared.connections import mongo_options
 from shared.events import Event, from_document, now
 from shared.journal import Entry, KeyReused, Taken, Unstorable
 from shared.projection import Change, Document
+from shared.settings import ServiceSettings
 from shared.together import Together
 
 __all__ = [
@@ -46,6 +49,7 @@ __all__ = [
     "by_id",
     "connect",
     "insert_missing",
+    "refusal",
 ]
 
 Database = AsyncIOMotorDatabase[Document]
@@ -54,6 +58,7 @@ Documents = AsyncIOMotorCollection[Document]
 TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteTimeout)
 """What passes by itself: the database is away, or too slow just now."""
 
+_AUTHENTICATION_FAILED, _UNAUTHORIZED = 18, 13
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 _FOLLOWS = WriteConcern(w=1, j=False)
 _DUPLICATE = 11000
@@ -61,12 +66,14 @@ _UNENCODABLE = (BSONError, UnicodeError, OverflowError, DocumentTooLarge)
 """What the driver raises, before it sends anything, for a value that a document cannot hold."""
 
 
-def connect(url: str) -> AsyncIOMotorClient[Document]:
-    """A client whose waits are bounded; nothing is connected until it is first used. Datetimes come back aware.
+def connect(where: ServiceSettings | str) -> AsyncIOMotorClient[Document]:
+    """A client, by settings or by a URL alone, whose waits are bounded; nothing is connected until it is first used.
+    Datetimes come back aware.
 
     It waits a second for a server that takes writes: who asks meanwhile has a thread, and there are few."""
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-        url,
+        where if isinstance(where, str) else where.mongo_url,
+        **({} if isinstance(where, str) else mongo_options(where)),
         tz_aware=True,
         w="majority",
         journal=True,
@@ -96,6 +103,17 @@ class Presence:
         if told is not self._told:  # a new one comes with each change
             self._told, self._there = told, told.has_writable_server()
         return not self._there
+
+
+def refusal(error: Exception) -> str:
+    """What to mend, where an error is the database's refusal of this service; empty for any other."""
+    if isinstance(error, OperationFailure) and error.code == _AUTHENTICATION_FAILED:
+        return "MongoDB refuses this user: its name or password is wrong"
+    if isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED:
+        return "MongoDB does not allow this user what the service needs, or wants a sign-in"
+    if isinstance(error, AutoReconnect) and "certificate" in str(error).lower():
+        return "MongoDB's certificate is not accepted"
+    return ""
 
 
 def _unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:

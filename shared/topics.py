@@ -1,11 +1,14 @@
 """The topics: which there are, how each is kept, and their creation. Brokers do not create topics by themselves
 here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from shared.agency_feed import AGENCY_TOPICS, agency_topic
+from shared.connections import kafka_options
 from shared.events import CHAIN_TOPICS, EVENTS, CitizenContact
 from shared.publisher import MAX_RECORD_BYTES
 from shared.settings import ServiceSettings
@@ -30,8 +33,15 @@ def dead_letters(group: str) -> str:
     return f"{group}.dlq"
 
 
+def agency_spec(settings: ServiceSettings, code: str) -> TopicSpec:
+    """The topic of one agency's assignments, kept as long as what it copies; there are few, so it has one partition."""
+    config = {"retention.ms": str(_YEARS), "cleanup.policy": "delete"}
+    return TopicSpec(settings.topic_prefix + agency_topic(code), 1, config)
+
+
 def specs(settings: ServiceSettings) -> list[TopicSpec]:
-    """All topics of an installation: events of the chain are kept five years, side events three months."""
+    """The topics of an installation but for its agencies' own: events of the chain are kept five years, side events
+    three months."""
     topics: list[TopicSpec] = []
     for name in EVENTS:
         config = {"retention.ms": str(_YEARS if name in CHAIN_TOPICS else _MONTHS), "cleanup.policy": "delete"}
@@ -53,9 +63,26 @@ def specs(settings: ServiceSettings) -> list[TopicSpec]:
     return topics
 
 
-async def create(settings: ServiceSettings) -> list[str]:
-    """Create the topics that are missing; returns their names. Raises `KafkaError` with the broker's reason."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+async def create(settings: ServiceSettings, agencies: Iterable[str] = ()) -> list[str]:
+    """Create the topics that are missing, those of agencies (by code) too; returns their names. Raises `KafkaError`
+    with the broker's reason."""
+    return await _create(settings, [*specs(settings), *(agency_spec(settings, code) for code in agencies)])
+
+
+async def create_of_agencies(settings: ServiceSettings, agencies: Iterable[str]) -> list[str]:
+    """The same for the agencies' own topics alone."""
+    return await _create(settings, [agency_spec(settings, code) for code in agencies])
+
+
+def agency_of(settings: ServiceSettings, name: str) -> str | None:
+    """The code of the agency whose own topic this is (full name); None if it is no agency's."""
+    short = name.removeprefix(settings.topic_prefix)
+    code = short.removeprefix(AGENCY_TOPICS).partition(".")[0]
+    return code if short == agency_topic(code) else None
+
+
+async def _create(settings: ServiceSettings, topics: Iterable[TopicSpec]) -> list[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap, **kafka_options(settings))
     await admin.start()
     try:
         replication = settings.topic_replication
@@ -66,7 +93,7 @@ async def create(settings: ServiceSettings) -> list[str]:
                 replication,
                 topic_configs=t.config | {"min.insync.replicas": str(min(2, replication))},
             )
-            for t in specs(settings)
+            for t in topics
         ]
         answer = await admin.create_topics(wanted)
         made: list[str] = []

@@ -71,7 +71,7 @@ def show(which: Annotated[str, typer.Argument(help="The complaint's number or id
 async def _read(which: str) -> tuple[list[tuple[ComplaintEvent, bool]], dict[str, int]]:
     """All journal entries of a complaint with their marks, and the highest seq in each service's document."""
     chosen = settings()
-    client = connect(chosen.mongo_url)
+    client = connect(chosen)
     try:
         complaints = client[chosen.database("intake")]["complaints"]
         found = await complaints.find_one({"$or": [{"_id": which.lower()}, {"number": which.upper()}]}, {"_id": 1})

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy.access.secrets_folder import ADMIN
 from deploy.local import launcher
 from deploy.local.errors import CannotRun
 from deploy.local.launcher import System
@@ -26,15 +27,21 @@ Replicas = Annotated[
     typer.Option(envvar="LAPOR_REPLICAS", help="Kafka brokers and mongods: 1, or 3, of which any one may die."),
 ]
 
+Secure = Annotated[
+    bool,
+    typer.Option("--secure", envvar="LAPOR_SECURE", help="Lock Kafka and MongoDB: sign-in and rights for everybody."),
+]
+
 
 def up(
     data_dir: DataDir = Path("data"),
     fresh: Annotated[bool, typer.Option(help="Delete the kept data first.")] = False,
     replicas: Replicas = 1,
+    secure: Secure = False,
 ) -> None:
     """Run the whole system on this machine until Ctrl-C."""
     began = time.monotonic()
-    settings = LocalSettings().model_copy(update={"replicas": replicas})
+    settings = LocalSettings().model_copy(update={"replicas": replicas, "secure": secure})
     with (
         _said_plainly(),
         launcher.running_system(data_dir, settings=settings, fresh=fresh, say=console.print) as system,
@@ -54,13 +61,14 @@ def demo(
         "data/demo"
     ),
     replicas: Replicas = 1,
+    secure: Secure = False,
 ) -> None:
     """Carry five complaints through the whole procedure on a system of their own, then stop it."""
     from deploy.demo.play import play
     from deploy.demo.stories import SHORTENED
     from deploy.demo.target import SignIn, Target
 
-    settings = LocalSettings().model_copy(update={"replicas": replicas}).on_free_ports()
+    settings = LocalSettings().model_copy(update={"replicas": replicas, "secure": secure}).on_free_ports()
     with (
         _said_plainly(),
         launcher.running_system(data_dir, SHORTENED, settings=settings, fresh=True, say=console.print) as system,
@@ -76,6 +84,7 @@ def demo(
             servers.mail_dir,
             tuple(SignIn(a.login, a.password, a.role, a.name, a.agency) for a in system.credentials.staff),
             settings.namespace,
+            system.witness,
         )
         outcome = asyncio.run(play(target, console))
         console.print(_memory(system))
@@ -116,8 +125,11 @@ def _addresses(system: System) -> Table:
     for name in servers.names.values() if servers.replicas > 1 else ():
         table.add_row(name, "", "", "", "", memory.get(name, ""))
     table.add_row("smtp", f"{servers.smtp_host}:{servers.smtp_port}", "", "", "", memory.get("smtp", ""))
-    if servers.mail_dir:
-        table.caption = f"Mail that was sent is kept in {servers.mail_dir}"
+    notes = [f"Mail that was sent is kept in {servers.mail_dir}"] if servers.mail_dir else []
+    if servers.locks:
+        secrets = servers.locks.key_file.parent
+        notes.append(f"Locked: for `lapor` commands set LAPOR_SECRETS_DIR={secrets / ADMIN}")
+    table.caption = "\n".join(notes) or None
     return table
 
 

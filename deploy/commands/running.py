@@ -6,10 +6,11 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 from aiokafka.errors import KafkaError
+from pymongo.errors import OperationFailure
 from rich.console import Console
 
 from shared.settings import ServiceSettings
-from shared.storage import TRANSIENT
+from shared.storage import TRANSIENT, refusal
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -36,5 +37,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         chosen = settings()
         fail(
             f"A server cannot be reached: {error!r}\nKafka is looked for at {chosen.kafka_bootstrap} and MongoDB at "
-            f"{chosen.mongo_url}: start `lapor up`, or set LAPOR_KAFKA_BOOTSTRAP and LAPOR_MONGO_URL."
+            f"{chosen.mongo_url}: start `lapor up`, or set LAPOR_KAFKA_BOOTSTRAP and LAPOR_MONGO_URL. Where they are "
+            f"locked, set LAPOR_SECRETS_DIR to the secrets of who may do this (such as data/principals/admin)."
         )
+    except OperationFailure as error:
+        fail(f"{refusal(error) or error}.\nSet LAPOR_SECRETS_DIR to the secrets of who may do this.")

@@ -6,7 +6,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from rich.table import Table
 
 from deploy.commands.running import console, run, settings
+from services.routing.agencies import list_agencies
 from shared import topics
+from shared.connections import kafka_options
 
 app = typer.Typer(no_args_is_help=True, help="The topics of this installation.")
 
@@ -18,7 +20,8 @@ def show() -> None:
     for heading in ("topic", "partitions", "records", "kept"):
         table.add_column(heading, no_wrap=True, justify="right" if heading in ("partitions", "records") else "left")
     ends = run(_ends())
-    for spec in topics.specs(settings()):
+    codes = filter(None, (topics.agency_of(settings(), name) for name in sorted(ends)))
+    for spec in [*topics.specs(settings()), *(topics.agency_spec(settings(), code) for code in codes)]:
         known = ends.get(spec.name)
         days = int(spec.config.get("retention.ms", "0")) // 86_400_000
         kept = "compacted" if spec.config["cleanup.policy"] == "compact" else f"{days} days"
@@ -29,18 +32,23 @@ def show() -> None:
 @app.command()
 def create() -> None:
     """Create the topics that are missing; those that exist are left as they are."""
-    made = run(topics.create(settings()))
+    made = run(_create())
     console.print("\n".join(f"created {name}" for name in made) or "All topics exist.")
+
+
+async def _create() -> list[str]:
+    return await topics.create(settings(), [agency["_id"] for agency in await list_agencies(settings())])
 
 
 async def _ends() -> dict[str, tuple[int, int]]:
     """Partitions and the sum of end offsets, by topic."""
-    bootstrap = settings().kafka_bootstrap
-    admin, consumer = AIOKafkaAdminClient(bootstrap_servers=bootstrap), AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    server = {"bootstrap_servers": settings().kafka_bootstrap, **kafka_options(settings())}
+    admin, consumer = AIOKafkaAdminClient(**server), AIOKafkaConsumer(**server)
     try:
         await admin.start()
         await consumer.start()
-        existing = set(await admin.list_topics()) & {spec.name for spec in topics.specs(settings())}
+        ours = {spec.name for spec in topics.specs(settings())}
+        existing = {name for name in await admin.list_topics() if name in ours or topics.agency_of(settings(), name)}
         found = {}
         for described in await admin.describe_topics(sorted(existing)):
             parts = [TopicPartition(described["topic"], part["partition"]) for part in described["partitions"]]

@@ -3,8 +3,10 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from shared.settings import ServiceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,13 @@ class Target:
     mail_dir: Path
     staff: tuple[SignIn, ...]
     namespace: str = "lapor"
+    witness: Mapping[str, str] = field(default_factory=dict)
+    """How the witness signs in where the servers are locked: settings by name (`shared.settings.ServiceSettings`)."""
+
+    def reading(self) -> ServiceSettings:
+        """The servers as the witness reaches them."""
+        where = {"namespace": self.namespace, "kafka_bootstrap": self.kafka_bootstrap, "mongo_url": self.mongo_url}
+        return ServiceSettings.model_validate({**where, **self.witness})
 
     def who(self, role: str, agency: str | None = None) -> SignIn:
         """The account with a role (and agency). Raises LookupError naming what is missing."""

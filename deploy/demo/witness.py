@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer
 
 from deploy.demo.people import PATIENCE, DemoFailed
 from deploy.demo.target import Target
+from shared.connections import kafka_options
 from shared.events import EVENTS
 from shared.storage import connect
 
@@ -51,13 +52,15 @@ class Witness:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._topics = [f"{target.namespace}.{topic}" for topic in EVENTS]
+        settings = target.reading()
         self._consumer = AIOKafkaConsumer(
             *self._topics,
-            bootstrap_servers=target.kafka_bootstrap,
+            bootstrap_servers=settings.kafka_bootstrap,
+            **kafka_options(settings),
             auto_offset_reset="earliest",
             enable_auto_commit=False,
         )
-        self._mongo = connect(target.mongo_url)
+        self._mongo = connect(settings)
         self._seen: dict[str, Seen] = {}
         self._arrived = asyncio.Condition()
         self._reading: asyncio.Task[None] | None = None

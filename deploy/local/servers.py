@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from deploy.local import kafka, mongod, ports, smtp
 from deploy.local.errors import CannotRun
 from deploy.local.folder import NEEDED_BYTES, data_folder
 from deploy.local.jars import kafka_jars
+from deploy.local.locks import Locks, locks_of
 from deploy.local.processes import Child, Children
 from deploy.local.settings import LocalSettings
 
@@ -21,7 +22,8 @@ Wait = Callable[[Child], None]
 class Servers:
     """Where the servers are. `mail_dir` holds an .eml file for each mail received; None if the server is not ours.
 
-    `replicas` is how many there are of each broker and mongod of ours. `names` has the child's name by the address that
+    `replicas` is how many there are of each broker and mongod of ours; `locks` is who may administer them, None where
+    they are open to all on this machine. `names` has the child's name by the address that
     clients know a broker or mongod by; `waits` has, by the name of each child that is a server, what waits until that
     one serves after it was started again.
     """
@@ -32,6 +34,7 @@ class Servers:
     smtp_port: int
     mail_dir: Path | None
     replicas: int = 1
+    locks: Locks | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     waits: Mapping[str, Wait] = field(default_factory=dict)
 
@@ -40,7 +43,9 @@ def start_servers(children: Children, data_dir: Path, settings: LocalSettings, s
     """Start, in parallel, the servers for which `settings` has no address; wait until they serve. Raises CannotRun."""
     settings.require_supported()
     refuse_other_number(data_dir, settings.replicas)
-    own_brokers, own_members = brokers(data_dir, settings), members(data_dir, settings)
+    locks = locks_of(data_dir, settings)
+    own_brokers = [replace(one, locks=locks) for one in brokers(data_dir, settings)]
+    own_members = [replace(one, locks=locks) for one in members(data_dir, settings)]
     mail_dir = data_dir / "mail"
     jobs: list[Callable[[], object]] = []
     names: dict[str, str] = {}
@@ -66,6 +71,7 @@ def start_servers(children: Children, data_dir: Path, settings: LocalSettings, s
         smtp_port=settings.smtp_port,
         mail_dir=None if settings.smtp_host else mail_dir,
         replicas=settings.replicas,
+        locks=locks,
         names=names,
         waits=waits,
     )

@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from pydantic import FilePath
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deploy.local import ports
@@ -16,6 +17,9 @@ class LocalSettings(BaseSettings):
     `replicas` is the number of Kafka brokers and of mongods, 1 or 3. `kafka_advertised` and `mongo_advertised` are the
     addresses (host:port, one for each server, with commas between) by which clients and the other servers reach ours,
     where those are not the ones that they listen at: something stands in between.
+
+    `secure` locks the servers that are started here: sign-in, rights, and, with the `tls_` files (PEM; the servers'
+    certificate has its key in it, and the name 127.0.0.1), encryption.
     """
 
     model_config = SettingsConfigDict(env_prefix="LAPOR_")
@@ -25,6 +29,10 @@ class LocalSettings(BaseSettings):
     mongo_url: str | None = None
     smtp_host: str | None = None
     replicas: int = 1
+    secure: bool = False
+    tls_cert_file: FilePath | None = None
+    tls_ca_file: FilePath | None = None
+    tls_ask_clients: bool = False
 
     kafka_port: int = 19092
     kafka_controller_port: int = 19093
@@ -71,6 +79,15 @@ class LocalSettings(BaseSettings):
                 f"There can be 1 or 3 replicas of Kafka and MongoDB, not {self.replicas}: two could not outvote "
                 "a third, and more add nothing on one machine. Set LAPOR_REPLICAS or --replicas to 1 or 3."
             )
+
+        if self.secure and (self.kafka_bootstrap or self.mongo_url):
+            raise CannotRun(
+                "SECURE locks the servers that are started here, and LAPOR_KAFKA_BOOTSTRAP or LAPOR_MONGO_URL name "
+                "others. Leave those out; or lock yours yourself, make the principals on them with "
+                "`lapor principals make`, and run the services with these."
+            )
+        if (self.tls_cert_file is None) != (self.tls_ca_file is None) or (self.tls_cert_file and not self.secure):
+            raise CannotRun("LAPOR_TLS_CERT_FILE and LAPOR_TLS_CA_FILE belong together, and with --secure (SECURE=1).")
 
     def on_free_ports(self) -> Self:
         """The same with a free port wherever we bind one: for tests and demos, beside whatever else runs here."""

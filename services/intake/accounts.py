@@ -44,7 +44,7 @@ async def add_staff(settings: ServiceSettings, *staff: Staff) -> int:
     Raises IdentityRefused before anything is changed."""
     for one in staff:
         one.check()
-    client = connect(settings.mongo_url)
+    client = connect(settings)
     try:
         store = AccountStore(client[settings.database("intake")])
         await store.ensure_indexes()
@@ -75,7 +75,7 @@ async def _put(store: AccountStore, passwords: Passwords, one: Staff) -> bool:
 
 async def list_staff(settings: ServiceSettings) -> list[Document]:
     """All accounts that are not citizens'."""
-    client = connect(settings.mongo_url)
+    client = connect(settings)
     try:
         return await AccountStore(client[settings.database("intake")]).staff()
     finally:
@@ -84,7 +84,7 @@ async def list_staff(settings: ServiceSettings) -> list[Document]:
 
 async def disable_staff(settings: ServiceSettings, login: str) -> bool:
     """End an account's sign-in; False if there is no such staff account. Tokens that were given end by themselves."""
-    client = connect(settings.mongo_url)
+    client = connect(settings)
     try:
         store = AccountStore(client[settings.database("intake")])
         account = await store.by_login(normal_login(login))

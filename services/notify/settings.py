@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, FilePath, SecretStr, model_validator
 
 from shared.settings import ServiceSettings
 
@@ -19,6 +19,7 @@ class Settings(ServiceSettings):
     smtp_host: str = "127.0.0.1"
     smtp_port: int = Field(10250, ge=1, le=65535)
     smtp_tls: Literal["if-offered", "starttls", "implicit", "none"] = "if-offered"
+    smtp_ca_file: FilePath | None = Field(None, description="PEM of the authority; none: those of the system")
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
     smtp_connections: int = Field(8, ge=1, le=100, description="e-mails sent at the same time by this process")

@@ -36,6 +36,7 @@ class MailConnection:
             username=settings.smtp_username,
             password=password.get_secret_value() if password else None,
             timeout=self._timeout,
+            cert_bundle=str(settings.smtp_ca_file) if settings.smtp_ca_file else None,
             use_tls=settings.smtp_tls == "implicit",
             start_tls={"if-offered": None, "starttls": True, "implicit": False, "none": False}[settings.smtp_tls],
         )

@@ -97,7 +97,7 @@ async def import_agencies(settings: ServiceSettings, path: Path = STARTING_SET) 
     """Bring the directory up to the file: agencies are added or changed, none is removed, and one that was taken out of
     use stays so. Raises UnusableFile."""
     rows = read(path)
-    client = connect(settings.mongo_url)
+    client = connect(settings)
     try:
         store = AgencyStore(client[settings.database("routing")])
         await store.ensure_indexes()
@@ -109,7 +109,7 @@ async def import_agencies(settings: ServiceSettings, path: Path = STARTING_SET) 
 
 async def list_agencies(settings: ServiceSettings) -> list[Document]:
     """All agencies by code, those that are not active included."""
-    client = connect(settings.mongo_url)
+    client = connect(settings)
     try:
         return await AgencyStore(client[settings.database("routing")]).all(active_only=False)
     finally:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from services.routing.agency_store import AgencyStore
+from services.routing.agency_topics import AgencyTopics
 from services.routing.api import agencies, cases, moves
 from services.routing.projection import CONSUMES, ISSUES
 from services.routing.settings import Settings
@@ -17,6 +18,7 @@ def build(settings: Settings) -> FastAPI:
     """The application; nothing is connected until it starts."""
     service = Service("routing", settings, Contract(consumes=CONSUMES, issues=ISSUES))
     store, directory = CaseStore(service.database, settings.deadlines), AgencyStore(service.database)
+    agency_topics = AgencyTopics(settings, directory)
     journal = service.journal([store.projection])
     service.consume(store.projection.apply)
     service.before_start(store.ensure_indexes)
@@ -27,12 +29,13 @@ def build(settings: Settings) -> FastAPI:
             telemetry.CASES.labels(status).set(known)
 
     service.every(timedelta(seconds=15), count)
+    service.every(timedelta(seconds=15), agency_topics.follow)
     return service.app(
         "LAPOR! Pontianak: routing",
         "The operators' desks, the agency directory and the coordinator's view: SOP steps 2, 3 and 5.",
         [
             moves.router(store, directory, journal, settings.deadlines),
             cases.router(store, directory, settings.deadlines),
-            agencies.router(directory),
+            agencies.router(directory, agency_topics),
         ],
     )

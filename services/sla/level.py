@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from shared.connections import kafka_options
 from shared.events import now
 from shared.settings import ServiceSettings
 
@@ -29,7 +30,7 @@ class Level:
     """What one consumer group knows of its topics (names without the namespace)."""
 
     def __init__(self, settings: ServiceSettings, service: str, topics: Sequence[str]) -> None:
-        self._bootstrap = settings.kafka_bootstrap
+        self._server = {"bootstrap_servers": settings.kafka_bootstrap, **kafka_options(settings)}
         self._group = settings.group(service)
         self._topics = [settings.topic_prefix + topic for topic in topics]
         self._consumer: AIOKafkaConsumer | None = None
@@ -56,10 +57,10 @@ class Level:
 
     async def _connected(self) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
         if self._consumer is None:
-            self._consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+            self._consumer = AIOKafkaConsumer(**self._server)
             await self._consumer.start()
         if self._admin is None:
-            self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+            self._admin = AIOKafkaAdminClient(**self._server)
             await self._admin.start()
         return self._consumer, self._admin
 

@@ -51,7 +51,7 @@ def test_the_documents_name_every_topic_with_one_issuer() -> None:
             for operation in document["operations"].values()
             if operation["action"] == "send"
         ]
-    assert sorted(issued) == sorted(f"lapor.{topic}" for topic in EVENTS)
+    assert sorted(issued) == sorted([*(f"lapor.{topic}" for topic in EVENTS), "lapor.agency.{code}.assigned"])
 
 
 @pytest.mark.parametrize("transition", Transition)

@@ -15,10 +15,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(420)
-def test_the_demo_carries_five_complaints_through_and_stops_all_that_it_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--secure",)], ids=["open", "locked"])
+def test_the_demo_carries_five_complaints_through_and_stops_all_that_it_started(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
     data = tmp_path / "demo"
     run = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", "demo", "--data-dir", str(data)],
+        [sys.executable, "-m", "deploy.cli", "demo", "--data-dir", str(data), *options],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -13,9 +13,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from services.notify.notices import CITIZEN, NOTICES, CitizenNotice
+from shared.agency_feed import copies
 from shared.events import ChainEvent, ComplaintEvent, Event, NotificationDelivered, SlaBreached, SlaWarned, SlaWithdrawn
 from shared.projection import Document, fold
 from shared.sop import CLOCKS, DECLINES_BEFORE_COORDINATOR, MOVES, ClockRule, Role, Status, Transition
+from shared.topics import agency_of
 from tests.simulation.processes import CONSUMES, DEADLINES, DERIVE, ISSUES, SERVICES, SETTINGS
 
 if TYPE_CHECKING:
@@ -136,9 +138,12 @@ def _documents(simulation: "Simulation", complaint: str, events: list[ComplaintE
 
 
 def _topics(simulation: "Simulation", events: dict[str, Event], verdict: Verdict) -> None:
-    """P3 each event is on its topic at least once, unchanged, and none was invented."""
+    """P3 each event is on its topic at least once, unchanged, and none was invented; so are the copies of assignments
+    on the agencies' own topics."""
     poison = {value for _, value in simulation.poison}
     seen: set[str] = set()
+    wanted = {(topic, e.id): copy.model_dump_json().encode() for e in events.values() for topic, copy in copies(e)}
+    copied: set[tuple[str, str]] = set()
     for partition, log in simulation.world.servers.broker.logs.items():
         if partition.topic.endswith(".dlq"):
             continue
@@ -146,6 +151,12 @@ def _topics(simulation: "Simulation", events: dict[str, Event], verdict: Verdict
             if record.value in poison:
                 continue
             name = json.loads(record.value)["id"]
+            if agency_of(SETTINGS, partition.topic):
+                at = (partition.topic.removeprefix(SETTINGS.topic_prefix), name)
+                if wanted.get(at) != record.value:
+                    verdict.no("P3", f"{name} on {partition.topic} is not what was assigned to that agency")
+                copied.add(at)
+                continue
             event = events.get(name)
             if event is None or record.value != event.model_dump_json().encode():
                 verdict.no("P3", f"{name} on {partition.topic} is not what a journal holds")
@@ -153,6 +164,7 @@ def _topics(simulation: "Simulation", events: dict[str, Event], verdict: Verdict
                 verdict.no("P3", f"{name} is on {partition.topic}")
             seen.add(name)
     verdict.violations += [f"P3: {name} is on no topic" for name in events if name not in seen]
+    verdict.violations += [f"P3: {name} is not on {topic}" for topic, name in sorted(wanted.keys() - copied)]
 
 
 def _effects(simulation: "Simulation", events: list[ComplaintEvent], verdict: Verdict) -> None:

@@ -18,17 +18,16 @@ from shared.access import may_see
 from shared.auth import Principal
 from shared.case import Case
 from shared.desk import Moved, actor, carry_out
-from shared.events import Agency, CitizenContact, Event, Report, new_id, now
+from shared.events import CitizenContact, Event, Report, new_id, now
 from shared.http import Problem, not_found, refused
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken
 from shared.projection import Document
 from shared.sop import MOVES, Desk, Refusal, Role, Status, Transition
 from shared.storage import TRANSIENT
-from tests.simulation.processes import DEADLINES, Process
+from tests.simulation.processes import AGENCIES, DEADLINES, Process
 from tests.simulation.world import World
-from tests.support.events import PERKIM, PUPR, photo, report
+from tests.support.events import PUPR, photo, report
 
-AGENCIES = (PUPR, PERKIM, Agency(code="DLH", name="Dinas Lingkungan Hidup"))
 UNKNOWN = (ConnectionError, Overloaded, TimeoutError, *TRANSIENT)
 """What a client gets as 503, or as a connection that breaks: the same request may be sent again."""
 REFUSED = (Problem, Taken, KeyReused)

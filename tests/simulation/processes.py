@@ -31,8 +31,9 @@ from services.sla.level import Level
 from services.sla.metrics import ClockMetrics
 from services.sla.settings import Settings as SlaSettings
 from services.sla.ticker import Ticker
+from shared.agency_feed import copies, no_copies
 from shared.calendar import Deadlines
-from shared.events import Event
+from shared.events import Agency, Assigned, Event
 from shared.journal import EventPublisher, Journal, JournalStore, Projecting
 from shared.projection import Derive, Document, DocumentStore, Projection
 from shared.receiver import Handle
@@ -49,6 +50,7 @@ from tests.simulation.world import (
     database_away,
     remote,
 )
+from tests.support.events import PERKIM, PUPR
 from tests.support.memory import MemoryDocuments, MemoryJournal
 from tests.support.memory_broker import BrokerPublisher, MemoryAdmin, MemoryBroker, MemoryConsumer
 from tests.support.memory_clocks import MemoryClocks
@@ -114,6 +116,8 @@ ISSUES: dict[str, Sequence[str]] = {
     "sla": of_sla.ISSUES,
 }
 
+AGENCIES = (PUPR, PERKIM, Agency(code="DLH", name="Dinas Lingkungan Hidup"))
+
 
 class Plan:
     """What the processes are made of. A control replaces one part by one that breaks a promise."""
@@ -130,7 +134,7 @@ class Plan:
     def servers(self) -> Servers:
         """Empty databases and a broker with its topics."""
         broker = MemoryBroker()
-        broker.create(SETTINGS)
+        broker.create(SETTINGS, [agency.code for agency in AGENCIES])
         return Servers(
             broker,
             {service: self.journal_store() for service in SERVICES},
@@ -296,7 +300,8 @@ class Process:
 
     def _build(self) -> None:
         plan, servers = self._plan, self.world.servers
-        publisher = plan.publisher(self.broker, SETTINGS.topic_prefix, self.service)
+        feeding = copies if Assigned.topic in ISSUES[self.service] else no_copies  # as `shared.service.Service` does
+        publisher = plan.publisher(self.broker, SETTINGS.topic_prefix, self.service, copies=feeding)
         store: JournalStore = remote(servers.journals[self.service], self.database)
         build: dict[str, Callable[[Callable[[Sequence[Projecting]], Journal]], Handle]] = {
             "intake": self._intake,

@@ -45,12 +45,12 @@ class Mailbox:
 
 
 @asynccontextmanager
-async def mail_server(port: int, mailbox: Mailbox) -> AsyncIterator[None]:
-    """SMTP on loopback while the context lasts."""
+async def mail_server(port: int, mailbox: Mailbox, **options: Any) -> AsyncIterator[None]:
+    """SMTP on loopback while the context lasts; ``options`` are aiosmtpd's."""
 
     def protocol() -> Any:
         mailbox.connections += 1
-        return SMTP(mailbox, hostname="localhost", enable_SMTPUTF8=True, loop=loop)
+        return SMTP(mailbox, hostname="localhost", enable_SMTPUTF8=True, loop=loop, **options)
 
     loop = asyncio.get_running_loop()
     server = await loop.create_server(protocol, LOOPBACK, port)

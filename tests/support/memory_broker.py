@@ -14,11 +14,12 @@ from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from shared.agency_feed import no_copies
 from shared.events import now
-from shared.publisher import MAX_RECORD_BYTES, Publisher, Record
+from shared.publisher import MAX_RECORD_BYTES, Copies, Publisher, Record
 from shared.receiver import Handle, Receiver, RecordSender
 from shared.settings import ServiceSettings
-from shared.topics import specs
+from shared.topics import agency_spec, specs
 
 Order = Callable[[list[TopicPartition]], list[TopicPartition]]
 """In which order a fetch goes through partitions that have something: Kafka promises none."""
@@ -33,9 +34,9 @@ class MemoryBroker:
         self.committed: dict[tuple[str, TopicPartition], int] = {}
         self._members: dict[str, list[Member]] = {}
 
-    def create(self, settings: ServiceSettings) -> None:
-        """Make the topics of an installation."""
-        for spec in specs(settings):
+    def create(self, settings: ServiceSettings, agencies: Iterable[str] = ()) -> None:
+        """Make the topics of an installation, those of agencies too."""
+        for spec in (*specs(settings), *(agency_spec(settings, code) for code in agencies)):
             self.partitions[spec.name] = spec.partitions
             self.logs |= {TopicPartition(spec.name, number): [] for number in range(spec.partitions)}
 
@@ -154,8 +155,8 @@ class Connection(Protocol):
 class BrokerPublisher(Publisher):
     """The real publisher, whose records go to a broker in memory."""
 
-    def __init__(self, broker: Connection, topic_prefix: str, source: str) -> None:
-        super().__init__("memory", topic_prefix, source)
+    def __init__(self, broker: Connection, topic_prefix: str, source: str, *, copies: Copies = no_copies) -> None:
+        super().__init__("memory", topic_prefix, source, copies=copies)
         self._broker = broker
 
     async def send(self, records: Sequence[Record]) -> list[bool]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from services.routing.agency_store import AgencyStore
+from services.routing.agency_topics import AgencyTopics
 from shared.auth import Principal
 from shared.http import any_of, not_found
 from shared.projection import Document
@@ -34,7 +35,7 @@ class AgencyEntry(GivenAgency):
     code: str
 
 
-def router(agencies: AgencyStore) -> APIRouter:
+def router(agencies: AgencyStore, topics: AgencyTopics) -> APIRouter:
     """The routes about agencies."""
     api = APIRouter(prefix="/v1/agencies", tags=["agencies"])
 
@@ -53,6 +54,7 @@ def router(agencies: AgencyStore) -> APIRouter:
     async def put(code: Code, body: GivenAgency, principal: Admin) -> AgencyEntry:
         fields: dict[str, Any] = body.model_dump()
         await agencies.put({"_id": code, **fields})
+        await topics.follow()
         return AgencyEntry(code=code, **fields)
 
     return api
