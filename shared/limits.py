@@ -1,7 +1,7 @@
 """How often one person, one address may ask (RFC 6585, section 4): beyond it 429 with ``Retry-After``; every counted
 answer says what is left (``RateLimit`` and ``RateLimit-Policy``, IETF draft-ietf-httpapi-ratelimit-headers).
 
-`RATES` is the one table: a kind of request, by a person or by an address, to how many in how many seconds. Whoever is
+`shared.rates` has the table: a kind of request, by a person or by an address, to how many in how many seconds. Who
 over a limit is slowed; nobody else is, since every counter is one person's or one address's.
 
 Replicas share their counters through the database, but no request waits for it: each process decides by the total that
@@ -17,65 +17,24 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from prometheus_client import Counter
-from pydantic import BaseModel, Field, field_validator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.auth import InvalidToken, Principal, Verifier
 from shared.http import Problem
+from shared.rates import RATES, Kind, LimitSettings, Who
 from shared.sop import Role
 
 log = structlog.get_logger()
 
 LIMITED = Counter("lapor_http_requests_limited_total", "Requests refused since one asks too often.", ["rate"])
 
-Kind = Literal["read", "write", "file", "upload", "sign-in", "guess"]
-Who = Literal["person", "address"]
-
-RATES: dict[tuple[Kind, Who], tuple[int, int]] = {
-    ("read", "person"): (600, 60),
-    ("read", "address"): (3000, 60),
-    ("write", "person"): (120, 60),
-    ("write", "address"): (1200, 60),
-    ("file", "person"): (30, 3600),
-    ("file", "address"): (300, 3600),
-    ("upload", "person"): (120, 3600),
-    ("upload", "address"): (1500, 3600),
-    ("sign-in", "address"): (120, 60),
-    ("guess", "address"): (30, 60),
-}
-"""Requests and seconds. An address is often many people's: a mobile network's, an office's."""
-
 _SIGN_IN = ("/v1/tokens", "/v1/citizens")
 _UNCOUNTED = ("/health/", "/metrics", "/.well-known/")
 _DATABASE_SECONDS = 2.0
-
-
-class LimitSettings(BaseModel):
-    """``LAPOR_LIMITS__ENABLED`` and so on. ``rates`` changes rows of the table: ``{"file/person": "5/3600"}``."""
-
-    enabled: bool = Field(
-        True, description="off where load is measured, or where what stands before the service limits"
-    )
-    rates: dict[str, str] = Field({}, description="`kind/who` to `requests/seconds`")
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
-        (), description="whose X-Forwarded-For is believed; of nobody else"
-    )
-    exchange_seconds: float = Field(0.3, gt=0, le=5, description="how often replicas tell each other")
-    remembered: int = Field(50_000, ge=100, description="counters that a process holds; beyond it the oldest go")
-
-    @field_validator("rates")
-    @classmethod
-    def _known(cls, rates: dict[str, str]) -> dict[str, str]:
-        for name, rate in rates.items():
-            if not any(name == f"{kind}/{who}" for kind, who in RATES):
-                raise ValueError(f"{name}: there is no such rate")
-            if not all(part.isdecimal() and int(part) > 0 for part in rate.split("/")) or rate.count("/") != 1:
-                raise ValueError(f"{name}: write requests/seconds")
-        return rates
 
 
 class Exchange(Protocol):

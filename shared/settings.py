@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.calendar import Deadlines
 from shared.issuers import ExternalIssuer, unique
-from shared.limits import LimitSettings
+from shared.rates import LimitSettings
 
 
 class ServiceSettings(BaseSettings):

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.limits import RATES, Addresses, Limits, LimitSettings, kind_of
+from shared.limits import Addresses, Limits, kind_of
+from shared.rates import RATES, LimitSettings
 from shared.settings import ServiceSettings
 
 
