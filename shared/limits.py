@@ -1,8 +1,8 @@
 """How often one person, one address may ask (RFC 6585, section 4): beyond it 429 with ``Retry-After``; every counted
 answer says what is left (``RateLimit`` and ``RateLimit-Policy``, IETF draft-ietf-httpapi-ratelimit-headers).
 
-`shared.rates` has the table: a kind of request, by a person or by an address, to how many in how many seconds. Who
-over a limit is slowed; nobody else is, since every counter is one person's or one address's.
+`shared.rates` has the table: a kind of request, by a person or by an address, to how many in how many seconds.
+Who is over a limit is slowed; nobody else is, since every counter is one person's or one address's.
 
 Replicas share their counters through the database, but no request waits for it: each process decides by the total that
 it read last and what it has counted since, and exchanges both in the background, all counters in use at once. So a
