@@ -11,6 +11,7 @@ from deploy.local.servers import Servers
 from services.routing.agencies import import_agencies
 from shared.events import Agency, Assigned, now
 from shared.sop import Role, Transition
+from tests.contract.brokers import KafkaSite
 from tests.support import tokens
 from tests.support.events import Chain, report
 from tests.support.routing import ASSIGNMENT, Json, Routing, routing_at_work
@@ -235,3 +236,16 @@ async def test_operations(routing: Routing) -> None:
     channels = (await routing.client.get("/asyncapi.json")).json()["channels"]
     assert any("complaint.assigned" in name for name in channels)
     assert "lapor_complaints" in (await routing.client.get("/metrics")).text
+
+
+async def test_an_agency_that_is_added_gets_its_topic_at_once_and_what_is_assigned_to_it(routing: Routing) -> None:
+    admin = tokens.bearer(Role.ADMIN)
+    body = {"name": "Dinas Pemakaman", "categories": ["parks_trees"], "units": []}
+    assert (await routing.client.put("/v1/agencies/MAKAM", json=body, headers=admin)).status_code == 200
+    chain = await routing.has(Chain().then(T.FORWARDED))
+    assert (await routing.move(REGIONAL, chain, "assign", agency="MAKAM")).status_code == 201
+    site = KafkaSite(routing.settings)
+    async with asyncio.timeout(10):  # and not at the next look at the directory
+        (record,) = await site.read(1, f"{routing.settings.namespace}.agency.MAKAM.assigned")
+    assert dict(record.headers)["ce_id"].decode() == f"{chain.complaint_id}:3"
+    assert chain.reporter_id.encode() not in record.value
