@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.servers import Servers
 from services.routing.agencies import import_agencies
@@ -15,7 +17,7 @@ from tests.contract.brokers import KafkaSite
 from tests.support import tokens
 from tests.support.events import Chain, report
 from tests.support.routing import ASSIGNMENT, Json, Routing, routing_at_work
-from tests.support.running import read_topics
+from tests.support.running import read_topics, until
 
 T = Transition
 CENTRAL, REGIONAL, COORDINATOR = Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR
@@ -241,11 +243,21 @@ async def test_operations(routing: Routing) -> None:
 async def test_an_agency_that_is_added_gets_its_topic_at_once_and_what_is_assigned_to_it(routing: Routing) -> None:
     admin = tokens.bearer(Role.ADMIN)
     body = {"name": "Dinas Pemakaman", "categories": ["parks_trees"], "units": []}
-    assert (await routing.client.put("/v1/agencies/MAKAM", json=body, headers=admin)).status_code == 200
+    brokers = AIOKafkaAdminClient(bootstrap_servers=routing.settings.kafka_bootstrap)
+    await brokers.start()
+
+    async def there(code: str) -> bool:
+        return f"{routing.settings.namespace}.agency.{code}.assigned" in await brokers.list_topics()
+
+    try:
+        await until(partial(there, "DLH"), within=20)  # the service's first look at the directory is over
+        assert (await routing.client.put("/v1/agencies/MAKAM", json=body, headers=admin)).status_code == 200
+        await until(partial(there, "MAKAM"), within=2)
+    finally:
+        await brokers.close()
     chain = await routing.has(Chain().then(T.FORWARDED))
     assert (await routing.move(REGIONAL, chain, "assign", agency="MAKAM")).status_code == 201
     site = KafkaSite(routing.settings)
-    async with asyncio.timeout(10):  # and not at the next look at the directory
-        (record,) = await site.read(1, f"{routing.settings.namespace}.agency.MAKAM.assigned")
+    (record,) = await site.read(1, f"{routing.settings.namespace}.agency.MAKAM.assigned")
     assert dict(record.headers)["ce_id"].decode() == f"{chain.complaint_id}:3"
     assert chain.reporter_id.encode() not in record.value
