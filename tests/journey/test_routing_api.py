@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.servers import Servers
 from services.routing.agencies import import_agencies
 from shared.events import Agency, Assigned, now
 from shared.sop import Role, Transition
+from tests.contract.brokers import KafkaSite
 from tests.support import tokens
 from tests.support.events import Chain, report
 from tests.support.routing import ASSIGNMENT, Json, Routing, routing_at_work
-from tests.support.running import read_topics
+from tests.support.running import read_topics, until
 
 T = Transition
 CENTRAL, REGIONAL, COORDINATOR = Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR
@@ -235,3 +238,26 @@ async def test_operations(routing: Routing) -> None:
     channels = (await routing.client.get("/asyncapi.json")).json()["channels"]
     assert any("complaint.assigned" in name for name in channels)
     assert "lapor_complaints" in (await routing.client.get("/metrics")).text
+
+
+async def test_an_agency_that_is_added_gets_its_topic_at_once_and_what_is_assigned_to_it(routing: Routing) -> None:
+    admin = tokens.bearer(Role.ADMIN)
+    body = {"name": "Dinas Pemakaman", "categories": ["parks_trees"], "units": []}
+    brokers = AIOKafkaAdminClient(bootstrap_servers=routing.settings.kafka_bootstrap)
+    await brokers.start()
+
+    async def there(code: str) -> bool:
+        return f"{routing.settings.namespace}.agency.{code}.assigned" in await brokers.list_topics()
+
+    try:
+        await until(partial(there, "DLH"), within=20)  # the service's first look at the directory is over
+        assert (await routing.client.put("/v1/agencies/MAKAM", json=body, headers=admin)).status_code == 200
+        await until(partial(there, "MAKAM"), within=2)
+    finally:
+        await brokers.close()
+    chain = await routing.has(Chain().then(T.FORWARDED))
+    assert (await routing.move(REGIONAL, chain, "assign", agency="MAKAM")).status_code == 201
+    site = KafkaSite(routing.settings)
+    (record,) = await site.read(1, f"{routing.settings.namespace}.agency.MAKAM.assigned")
+    assert dict(record.headers)["ce_id"].decode() == f"{chain.complaint_id}:3"
+    assert chain.reporter_id.encode() not in record.value
