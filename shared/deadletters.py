@@ -6,7 +6,8 @@ harm, since each event has effect once. That a letter was replayed is remembered
 topic, so that nothing besides Kafka has to be kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from shared.connections import kafka_options
 from shared.events import now
 from shared.publisher import Publisher, Record
+from shared.receiver import WITHHELD
 from shared.settings import ServiceSettings
 from shared.topics import SERVICES, dead_letters
 
@@ -22,7 +24,7 @@ _REPLAYED = "dlq_replayed"
 
 
 class ReplayFailed(Exception):
-    """The brokers did not acknowledge a letter; it can be replayed again."""
+    """A letter was not put back; the text says why, and whether it can be replayed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,15 @@ async def letters(
 
 
 async def replay(settings: ServiceSettings, chosen: Sequence[DeadLetter]) -> int:
-    """Send letters back to the topics they came from, each as it was; returns how many. Raises ReplayFailed."""
+    """Send letters back to the topics they came from, each as it was; returns how many. Of a restricted topic the
+    letter holds nothing, and the record is read there once more. Raises ReplayFailed."""
     publisher = Publisher(
         settings.kafka_bootstrap, settings.topic_prefix, "deadletters", security=kafka_options(settings)
     )
     try:
         for letter in chosen:
             service, _, offset = letter.id.partition(":")
-            original: Record = (letter.topic, letter.key, letter.value, letter.own_headers)
+            original = await _origin(settings, letter) if letter.reason == WITHHELD else _as_kept(letter)
             mark: Record = (
                 dead_letters(settings.group(service)),
                 letter.key,
@@ -83,14 +86,29 @@ async def replay(settings: ServiceSettings, chosen: Sequence[DeadLetter]) -> int
     return len(chosen)
 
 
+def _as_kept(letter: DeadLetter) -> Record:
+    return (letter.topic, letter.key, letter.value, letter.own_headers)
+
+
+async def _origin(settings: ServiceSettings, letter: DeadLetter) -> Record:
+    """The record that a letter is about, where it came from. Raises ReplayFailed if it has been compacted away."""
+    at = TopicPartition(letter.topic, letter.partition)
+    async with _reader(settings) as consumer:
+        consumer.assign([at])
+        consumer.seek(at, letter.offset)
+        found = [record for records in (await consumer.getmany(at, timeout_ms=5000)).values() for record in records]
+    if not found or found[0].offset != letter.offset:
+        raise ReplayFailed(
+            f"dead letter {letter.id}: {letter.topic} no longer has it, since a later one has replaced it"
+        )
+    record = found[0]
+    return (letter.topic, record.key, record.value, record.headers)
+
+
 async def _read(settings: ServiceSettings, topic: str) -> list[ConsumerRecord]:
     """All that a topic of dead letters holds now (it has one partition, `shared.topics.specs`); nothing where there is
     no such topic."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False, **kafka_options(settings)
-    )
-    await consumer.start()
-    try:
+    async with _reader(settings) as consumer:
         if topic not in await consumer.topics():
             return []
         partition = TopicPartition(topic, 0)
@@ -102,6 +120,16 @@ async def _read(settings: ServiceSettings, topic: str) -> list[ConsumerRecord]:
             for batch in (await consumer.getmany(timeout_ms=1000)).values():
                 records += batch
         return records
+
+
+@asynccontextmanager
+async def _reader(settings: ServiceSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False, **kafka_options(settings)
+    )
+    await consumer.start()
+    try:
+        yield consumer
     finally:
         await consumer.stop()
 

@@ -317,6 +317,8 @@ def is_receipt(event: Event) -> bool:
 SIDE: tuple[type[ComplaintEvent], ...] = (ProgressNoted, NotificationDelivered, SlaWarned, SlaBreached, SlaWithdrawn)
 _ALL: tuple[type[Event], ...] = (*CHAIN.values(), *SIDE, CitizenContact)
 EVENTS: dict[str, type[Event]] = {model.topic: model for model in _ALL}
+RESTRICTED: frozenset[str] = frozenset({CitizenContact.topic})
+"""Topics that hold personal data (UU PDP 27/2022): what is in them goes nowhere else, whatever is wrong with it."""
 CHAIN_TOPICS: tuple[str, ...] = tuple(m.topic for m in CHAIN.values())
 
 Headers = Sequence[tuple[str, bytes]]

@@ -16,7 +16,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from shared import telemetry
-from shared.events import Event, Malformed, from_record, now
+from shared.events import RESTRICTED, Event, Malformed, from_record, now
 from shared.journal import Overloaded
 from shared.publisher import Record
 from shared.storage import TRANSIENT, refusal
@@ -31,6 +31,8 @@ _PASSES = (*TRANSIENT, TimeoutError, KafkaError, Overloaded)
 """What is waited for, and never makes a dead letter."""
 _AT_A_TIME = 200
 """Records decoded between two turns of the event loop."""
+WITHHELD = "withheld: the record holds personal data; it is where it came from"
+"""The reason of a dead letter from a restricted topic, of which nothing is copied: the true one may quote it."""
 ATTEMPTS = 5
 """How often an event may fail before it is a dead letter."""
 _PATIENCE = timedelta(seconds=60)
@@ -79,8 +81,10 @@ class Receiver:
                 event = from_record(self._short(record.topic), record.key, record.value, record.headers)
             except Malformed as reason:
                 bad.append((record, str(reason)))
-            except Exception as error:  # whatever a record does to the decoder, it must not hold up the rest
-                log.exception("a record broke the decoder", topic=record.topic, offset=record.offset)
+            except Exception as error:  # noqa: BLE001 - whatever a record does to the decoder, it holds up nobody
+                log.error(
+                    "a record broke the decoder", topic=record.topic, offset=record.offset, kind=type(error).__name__
+                )
                 bad.append((record, repr(error)))
             else:
                 events.append((event, record))
@@ -102,8 +106,8 @@ class Receiver:
             await self._patiently([event for event, _ in events])
         except _PASSES:
             raise
-        except Exception:
-            log.exception("a batch failed; its halves are tried", events=len(events))
+        except Exception as error:  # noqa: BLE001 - logged by `_log`
+            _log("a batch failed; its halves are tried", error, [event for event, _ in events], events=len(events))
         else:
             return []
         middle = len(events) // 2
@@ -116,8 +120,8 @@ class Receiver:
                 break
             except _PASSES:
                 raise
-            except Exception as error:
-                log.exception("an event failed", event_id=event.id, attempt=attempt)
+            except Exception as error:  # noqa: BLE001 - logged by `_log`
+                _log("an event failed", error, [event], event_id=event.id, attempt=attempt)
                 if attempt == ATTEMPTS:
                     return [(record, f"{type(error).__name__}: {error}")]
         return []
@@ -149,7 +153,13 @@ class Receiver:
         if not bad:
             return
         topic = dead_letters(self._group)
-        letters: list[Record] = [(topic, r.key, _sendable(r), dead_letter_headers(r, reason)) for r, reason in bad]
+        bad = [(r, WITHHELD if self._short(r.topic) in RESTRICTED else reason) for r, reason in bad]
+        letters: list[Record] = [
+            (topic, None, b"", dead_letter_headers(r, reason, own=False))
+            if reason is WITHHELD
+            else (topic, r.key, _sendable(r), dead_letter_headers(r, reason))
+            for r, reason in bad
+        ]
         if not all(await self._sender.send(letters)):
             raise DeadLettersUnavailable
         for record, reason in bad:
@@ -159,14 +169,22 @@ class Receiver:
             telemetry.DEAD_LETTERS.labels(self._short(record.topic)).inc()
 
 
+def _log(what: str, error: Exception, about: Sequence[Event], **more: object) -> None:
+    """Log an error, whole unless its words may quote personal data."""
+    if any(event.topic in RESTRICTED for event in about):
+        log.error(what, kind=type(error).__name__, **more)
+    else:
+        log.error(what, exc_info=error, **more)
+
+
 def _sendable(record: ConsumerRecord) -> bytes | None:
     """The record's value; the producer takes no record that has neither a key nor a value."""
     value: bytes | None = record.value
     return b"" if record.key is None and value is None else value
 
 
-def dead_letter_headers(record: ConsumerRecord, reason: str) -> list[tuple[str, bytes]]:
-    """The record's own headers, and where it came from and why it was put aside (``dlq_*``)."""
+def dead_letter_headers(record: ConsumerRecord, reason: str, *, own: bool = True) -> list[tuple[str, bytes]]:
+    """The record's ``own`` headers, and where it came from and why it was put aside (``dlq_*``)."""
     origin = {
         "dlq_topic": record.topic,
         "dlq_partition": str(record.partition),
@@ -174,5 +192,5 @@ def dead_letter_headers(record: ConsumerRecord, reason: str) -> list[tuple[str, 
         "dlq_reason": reason[:1000],
         "dlq_at": now().isoformat(),
     }
-    own = [(name, value) for name, value in record.headers if not name.startswith("dlq_")]
-    return [*own, *((name, value.encode()) for name, value in origin.items())]
+    brought = [(name, value) for name, value in record.headers if own and not name.startswith("dlq_")]
+    return [*brought, *((name, value.encode()) for name, value in origin.items())]

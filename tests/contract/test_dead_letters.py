@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
 
 from deploy.local.servers import Servers
-from shared import topics
+from shared import deadletters, topics
 from shared.consumer import EventConsumer
-from shared.deadletters import letters, replay
-from shared.events import Event, headers_of
+from shared.deadletters import DeadLetter, ReplayFailed, letters, replay
+from shared.events import CitizenContact, Event, headers_of, now
 from shared.publisher import Publisher
 from shared.settings import ServiceSettings
 from tests.support.events import Chain
@@ -40,7 +43,7 @@ async def test_a_bad_record_is_put_aside_and_can_be_put_back(servers: Servers, n
         async def both() -> bool:
             return len(await letters(settings)) == 2
 
-        await until(both, within=30)
+        await until(both, within=60)
         found = {one.value == b"{not json": one for one in await letters(settings)}
         assert found[True].topic == topic
         assert "JSON" in found[True].reason
@@ -55,7 +58,7 @@ async def test_a_bad_record_is_put_aside_and_can_be_put_back(servers: Servers, n
         async def arrived() -> bool:
             return stubborn.id in {event.id for event in taken}
 
-        await until(arrived, within=30)
+        await until(arrived, within=60)
         assert {one.id: one.replayed for one in await letters(settings)} == {
             found[True].id: False,
             found[False].id: True,
@@ -63,3 +66,63 @@ async def test_a_bad_record_is_put_aside_and_can_be_put_back(servers: Servers, n
     finally:
         await consumer.stop()
         await publisher.stop()
+
+
+async def test_nothing_of_a_record_with_personal_data_is_put_aside_and_it_can_be_replayed(
+    servers: Servers, namespace: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it cannot be read or whatever takes it has a defect."""
+    settings = ServiceSettings(
+        namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url
+    )
+    await topics.create(settings)
+    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "tests")
+    contact = CitizenContact(
+        id="contact:1", occurred_at=now(), citizen_id="citizen-1", version=1,
+        name="Canary Binti Kenari", email="canary@warga.example", phone=None, language="id",
+    )  # fmt: skip
+    taken: list[Event] = []
+    repaired = asyncio.Event()
+
+    async def handle(events: Sequence[Event]) -> None:
+        if not repaired.is_set():
+            raise ValueError(f"cannot take {events}")
+        taken.extend(events)
+
+    consumer = EventConsumer(settings, "notify", [contact.topic], handle, publisher)
+    await consumer.start()
+    try:
+        broken = b'{"name": "Canary Binti Kenari", "email": "canary@warga.example"}'
+        topic = settings.topic_prefix + contact.topic
+        assert await publisher.send([(topic, b"canary-key", broken, [("canary", b"canary@warga.example")])]) == [True]
+        assert await publisher.publish([contact]) == [contact.id]
+
+        async def both() -> bool:
+            return len(await letters(settings)) == 2
+
+        await until(both, within=60)
+        found = sorted(await letters(settings), key=lambda one: one.offset)
+        assert "canary" not in repr(found).lower()
+        logged = "".join(capfd.readouterr())
+        assert "an event failed" in logged
+        assert "canary" not in logged.lower()
+        assert {(one.topic, one.value, one.key) for one in found} == {(topic, b"", None)}
+
+        repaired.set()
+        (its,) = [one for one in found if await _is(settings, one, contact)]
+        assert await replay(settings, [its]) == 1
+
+        async def arrived() -> bool:
+            return contact in taken
+
+        await until(arrived, within=60)
+        with pytest.raises(ReplayFailed, match="no longer has it"):
+            await replay(settings, [replace(its, offset=1000)])
+    finally:
+        await consumer.stop()
+        await publisher.stop()
+
+
+async def _is(settings: ServiceSettings, letter: DeadLetter, event: Event) -> bool:
+    _, key, _, _ = await deadletters._origin(settings, letter)
+    return key == event.key.encode()
