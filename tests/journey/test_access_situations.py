@@ -50,6 +50,12 @@ DECIDED = (Status.DOCUMENTED, Status.ANSWERED, Status.CLOSED)
 WITH_EVIDENCE = (Status.COMPLETED, *DECIDED)
 
 
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same few people ask for everything at once, which is a flood."""
+    monkeypatch.setenv("LAPOR_LIMITS__ENABLED", "false")
+
+
 @dataclass
 class World:
     """A running service that knows a case in each situation."""

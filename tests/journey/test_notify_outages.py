@@ -2,6 +2,7 @@
 be recognised."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -39,8 +40,8 @@ async def settings(servers: Servers, namespace: str) -> Settings:
 async def process(settings: Settings) -> AsyncIterator[asyncio.subprocess.Process]:
     """The service as a process of its own; killed at the end if it is still there."""
     environment = {
-        f"LAPOR_{name.upper()}": str(value)
-        for name, value in settings.model_dump(exclude={"deadlines"}).items()
+        f"LAPOR_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings.model_dump(mode="json", exclude={"deadlines"}).items()
         if value is not None
     }
     environment["LAPOR_PORT"] = str(free_ports(1)[0])
