@@ -28,5 +28,5 @@ def copies(event: Event) -> Sequence[tuple[str, Event]]:
 
 
 def no_copies(event: Event) -> Sequence[tuple[str, Event]]:
-    """For those who do not issue assignments."""
+    """For those who publish to the topics of the procedure alone: operators' commands, tests."""
     return ()

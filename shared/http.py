@@ -180,9 +180,15 @@ class SignedIn(HTTPBearer):
         return principal
 
 
-async def _principal(verifier: Verifier, authorization: str) -> Principal:
+def bearer_token(authorization: str) -> str | None:
+    """The token in an Authorization header (RFC 6750, section 2.1), if there is one."""
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token:
+    return token if scheme.lower() == "bearer" and token else None
+
+
+async def _principal(verifier: Verifier, authorization: str) -> Principal:
+    token = bearer_token(authorization)
+    if token is None:
         raise _unauthorized("Send a bearer token: sign in at the intake service.")
     try:
         return await verifier.verify(token)

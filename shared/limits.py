@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.auth import InvalidToken, Principal, Verifier
-from shared.http import Problem
+from shared.http import Problem, bearer_token
 from shared.rates import RATES, Kind, LimitSettings, Who
 from shared.sop import Role
 
@@ -252,10 +252,11 @@ class Limiting:
     async def _caller(self, scope: Scope) -> Principal | None:
         """Who asks, if a valid token says so. The service verifies it again, from what is remembered."""
         authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        if authorization[:7].lower() != b"bearer ":
+        token = bearer_token(authorization.decode("latin-1"))
+        if token is None:
             return None
         try:
-            return await self._verifier.verify(authorization[7:].decode("latin-1"))
+            return await self._verifier.verify(token)
         except (InvalidToken, TimeoutError):
             return None
 

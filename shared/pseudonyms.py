@@ -14,13 +14,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from shared.keyfile import UnusableKey, random_key
+
 PREFIX = "anon-"
-_SHORTEST_KEY = 32
 _SIV_KEY = 64
-
-
-class UnusablePseudonymKey(Exception):
-    """The file is no key; the text says why. The service must not start."""
 
 
 class Pseudonyms:
@@ -30,9 +27,9 @@ class Pseudonyms:
         self._cipher = _cipher(key_file) if key_file is not None else None
 
     def of(self, citizen_id: str, complaint_id: str) -> str:
-        """The id under which the events of one complaint name a citizen. Raises UnusablePseudonymKey without a key."""
+        """The id under which the events of one complaint name a citizen. Raises UnusableKey without a key."""
         if self._cipher is None:
-            raise UnusablePseudonymKey("there is no key for pseudonyms: set LAPOR_PSEUDONYM_KEY_FILE")
+            raise UnusableKey("there is no key for pseudonyms: set LAPOR_PSEUDONYM_KEY_FILE")
         hidden = self._cipher.encrypt(citizen_id.encode(), [complaint_id.encode()])
         return PREFIX + base64.urlsafe_b64encode(hidden).decode().rstrip("=")
 
@@ -54,10 +51,6 @@ NO_PSEUDONYMS = Pseudonyms(None)
 
 
 def _cipher(key_file: Path) -> AESSIV:
-    try:
-        key = key_file.read_bytes()
-    except OSError as error:
-        raise UnusablePseudonymKey(f"{key_file}: {error}") from None
-    if len(key) < _SHORTEST_KEY:
-        raise UnusablePseudonymKey(f"{key_file}: holds {len(key)} bytes; it needs at least {_SHORTEST_KEY} random ones")
-    return AESSIV(HKDF(SHA256(), _SIV_KEY, salt=None, info=b"lapor pseudonyms of reporters").derive(key))
+    return AESSIV(
+        HKDF(SHA256(), _SIV_KEY, salt=None, info=b"lapor pseudonyms of reporters").derive(random_key(key_file))
+    )

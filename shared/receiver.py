@@ -82,9 +82,7 @@ class Receiver:
             except Malformed as reason:
                 bad.append((record, str(reason)))
             except Exception as error:  # noqa: BLE001 - whatever a record does to the decoder, it holds up nobody
-                log.error(
-                    "a record broke the decoder", topic=record.topic, offset=record.offset, kind=type(error).__name__
-                )
+                self._log("a record broke the decoder", error, [record], topic=record.topic, offset=record.offset)
                 bad.append((record, repr(error)))
             else:
                 events.append((event, record))
@@ -98,6 +96,17 @@ class Receiver:
     def _short(self, topic: str) -> str:
         return topic.removeprefix(self._prefix)
 
+    def _restricted(self, record: ConsumerRecord) -> bool:
+        """Whether it holds personal data, so that nothing of it may be copied or quoted."""
+        return self._short(record.topic) in RESTRICTED
+
+    def _log(self, what: str, error: Exception, about: Sequence[ConsumerRecord], **more: object) -> None:
+        """Log an error, whole unless its words may quote what is restricted."""
+        if any(self._restricted(record) for record in about):
+            log.error(what, kind=type(error).__name__, **more)
+        else:
+            log.error(what, exc_info=error, **more)
+
     async def _apply(self, events: Sequence[tuple[Event, ConsumerRecord]]) -> list[tuple[ConsumerRecord, str]]:
         """Hand over the batch, or, if that fails for good, its halves, and theirs; returns what cannot be applied."""
         if len(events) < 2:
@@ -107,7 +116,8 @@ class Receiver:
         except _PASSES:
             raise
         except Exception as error:  # noqa: BLE001 - logged by `_log`
-            _log("a batch failed; its halves are tried", error, [event for event, _ in events], events=len(events))
+            records = [record for _, record in events]
+            self._log("a batch failed; its halves are tried", error, records, events=len(events))
         else:
             return []
         middle = len(events) // 2
@@ -121,7 +131,7 @@ class Receiver:
             except _PASSES:
                 raise
             except Exception as error:  # noqa: BLE001 - logged by `_log`
-                _log("an event failed", error, [event], event_id=event.id, attempt=attempt)
+                self._log("an event failed", error, [record], event_id=event.id, attempt=attempt)
                 if attempt == ATTEMPTS:
                     return [(record, f"{type(error).__name__}: {error}")]
         return []
@@ -153,10 +163,10 @@ class Receiver:
         if not bad:
             return
         topic = dead_letters(self._group)
-        bad = [(r, WITHHELD if self._short(r.topic) in RESTRICTED else reason) for r, reason in bad]
+        bad = [(r, WITHHELD if self._restricted(r) else reason) for r, reason in bad]
         letters: list[Record] = [
-            (topic, None, b"", dead_letter_headers(r, reason, own=False))
-            if reason is WITHHELD
+            (topic, None, b"", _origin(r, reason))
+            if self._restricted(r)
             else (topic, r.key, _sendable(r), dead_letter_headers(r, reason))
             for r, reason in bad
         ]
@@ -169,22 +179,19 @@ class Receiver:
             telemetry.DEAD_LETTERS.labels(self._short(record.topic)).inc()
 
 
-def _log(what: str, error: Exception, about: Sequence[Event], **more: object) -> None:
-    """Log an error, whole unless its words may quote personal data."""
-    if any(event.topic in RESTRICTED for event in about):
-        log.error(what, kind=type(error).__name__, **more)
-    else:
-        log.error(what, exc_info=error, **more)
-
-
 def _sendable(record: ConsumerRecord) -> bytes | None:
     """The record's value; the producer takes no record that has neither a key nor a value."""
     value: bytes | None = record.value
     return b"" if record.key is None and value is None else value
 
 
-def dead_letter_headers(record: ConsumerRecord, reason: str, *, own: bool = True) -> list[tuple[str, bytes]]:
-    """The record's ``own`` headers, and where it came from and why it was put aside (``dlq_*``)."""
+def dead_letter_headers(record: ConsumerRecord, reason: str) -> list[tuple[str, bytes]]:
+    """The record's own headers, and where it came from and why it was put aside (``dlq_*``)."""
+    own = [(name, value) for name, value in record.headers if not name.startswith("dlq_")]
+    return [*own, *_origin(record, reason)]
+
+
+def _origin(record: ConsumerRecord, reason: str) -> list[tuple[str, bytes]]:
     origin = {
         "dlq_topic": record.topic,
         "dlq_partition": str(record.partition),
@@ -192,5 +199,4 @@ def dead_letter_headers(record: ConsumerRecord, reason: str, *, own: bool = True
         "dlq_reason": reason[:1000],
         "dlq_at": now().isoformat(),
     }
-    brought = [(name, value) for name, value in record.headers if own and not name.startswith("dlq_")]
-    return [*brought, *((name, value.encode()) for name, value in origin.items())]
+    return [(name, value.encode()) for name, value in origin.items()]

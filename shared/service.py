@@ -23,12 +23,12 @@ from starlette.types import ASGIApp
 
 from shared import asyncapi, http, openapi, telemetry
 from shared.admission import Admission, BodyLimit
-from shared.agency_feed import copies, no_copies
+from shared.agency_feed import copies
 from shared.auth import Verifier
 from shared.connections import kafka_options
 from shared.consumer import EventConsumer
 from shared.direct import ShortWay
-from shared.events import Assigned, now
+from shared.events import now
 from shared.headers import SecurityHeaders, cross_origin
 from shared.journal import Journal, Projecting
 from shared.limit_store import LimitStore
@@ -85,7 +85,7 @@ class Service:
             settings.topic_prefix,
             name,
             security=kafka_options(settings),
-            copies=copies if Assigned.topic in contract.issues else no_copies,
+            copies=copies,
         )
         self.verifier = Verifier(f"{settings.intake_url}/.well-known/jwks.json", settings.issuers)
         self._journal_store = MongoJournal(self.database)

@@ -15,10 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from jwt.algorithms import ECAlgorithm
 
 from shared.auth import ALGORITHM, AUDIENCE, ISSUER, Principal
-
-
-class UnusableKey(Exception):
-    """A key file cannot be used; the text says which and why."""
+from shared.keyfile import UnusableKey, random_key
 
 
 class SigningKeys:
@@ -70,12 +67,7 @@ class TrackingCodes:
     """
 
     def __init__(self, key_file: Path) -> None:
-        try:
-            self._key = key_file.read_bytes()
-        except OSError as error:
-            raise UnusableKey(f"{key_file}: {error}") from None
-        if len(self._key) < 32:
-            raise UnusableKey(f"{key_file}: holds {len(self._key)} bytes; tracking codes need at least 32 random ones")
+        self._key = random_key(key_file)
 
     def code(self, complaint_id: str) -> str:
         """The code of a complaint: 26 letters and digits."""

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -28,6 +28,7 @@ from services.sla.store import ClockStore
 from shared import topics
 from shared.events import Assigned, Photo, Report, new_id, now
 from shared.projection import Projection
+from shared.settings import ServiceSettings
 from shared.sop import Status
 from shared.storage import connect
 from tests.access import MATRIX, ROLE_OF, SEES, SHOWS, Caller, Shows, let_in
@@ -43,6 +44,7 @@ from tests.support.running import publish, running, until
 from tests.support.situations import Situation, situations
 
 Json = dict[str, Any]
+Settings = TypeVar("Settings", bound=ServiceSettings)
 OWN_AGENCY, OTHER_AGENCY = "DPUPR", "DLH"
 NOWHERE = "01990000-0000-7000-8000-000000000000"
 """An id of the right shape that no complaint has."""
@@ -156,41 +158,40 @@ async def opd(servers: Servers, _: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
+async def settled(servers: Servers, kind: type[Settings]) -> AsyncIterator[Settings]:
+    """A service's settings for a namespace of its own, whose topics are there."""
+    async with fresh_namespace(servers) as namespace:
+        settings = kind(namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url)
+        await topics.create(settings)
+        yield settings
+
+
+@asynccontextmanager
 async def sla(servers: Servers, _: Path) -> AsyncIterator[World]:
     """All clocks that run are overdue: the cases are old."""
-    async with fresh_namespace(servers) as namespace:
-        settings = SlaSettings(
-            namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url
-        )
-        await topics.create(settings)
-        async with running(build_sla(settings)) as client:
-            cases = list(situations(new_id(), BEGAN_AT, written(), photo("b", "opd")))
-            connection = connect(settings.mongo_url)
-            rules = Rules(settings.deadlines, settings.grace, settings.patience)
-            await known(ClockStore(connection[settings.database("sla")], rules).projection, cases)
-            connection.close()
-            yield World("sla", client, cases, cases[0].chain.reporter_id)
+    async with settled(servers, SlaSettings) as settings, running(build_sla(settings)) as client:
+        cases = list(situations(new_id(), BEGAN_AT, written(), photo("b", "opd")))
+        connection = connect(settings.mongo_url)
+        rules = Rules(settings.deadlines, settings.grace, settings.patience)
+        await known(ClockStore(connection[settings.database("sla")], rules).projection, cases)
+        connection.close()
+        yield World("sla", client, cases, cases[0].chain.reporter_id)
 
 
 @asynccontextmanager
 async def notify(servers: Servers, _: Path) -> AsyncIterator[World]:
-    async with fresh_namespace(servers) as namespace:
-        settings = NotifySettings(
-            namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url
-        )
-        await topics.create(settings)
-        async with running(build_notify(settings)) as client:
-            cases = list(situations(new_id(), now() - timedelta(hours=2), written(), photo("b", "opd")))
-            world = World("notify", client, cases, cases[0].chain.reporter_id)
-            await publish(settings, [event for case in cases for event in case.chain.events])
+    async with settled(servers, NotifySettings) as settings, running(build_notify(settings)) as client:
+        cases = list(situations(new_id(), now() - timedelta(hours=2), written(), photo("b", "opd")))
+        world = World("notify", client, cases, cases[0].chain.reporter_id)
+        await publish(settings, [event for case in cases for event in case.chain.events])
 
-            async def told() -> bool:
-                found = set(await world.listed(Caller.REPORTER, "/v1/inbox", limit=100))
-                agencys = set(await world.listed(Caller.ITS_AGENCY, "/v1/inbox", limit=100))
-                return len(found) == len(cases) and len(agencys) == len(assigned(cases))
+        async def told() -> bool:
+            found = set(await world.listed(Caller.REPORTER, "/v1/inbox", limit=100))
+            agencys = set(await world.listed(Caller.ITS_AGENCY, "/v1/inbox", limit=100))
+            return len(found) == len(cases) and len(agencys) == len(assigned(cases))
 
-            await until(told)
-            yield world
+        await until(told)
+        yield world
 
 
 def assigned(cases: Iterable[Situation]) -> set[str]:

@@ -8,13 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.demo.people import Person, staff
+from deploy.demo.people import Person
 from deploy.demo.pictures import street
 from deploy.demo.target import Target
 from shared.events import now
 from shared.pseudonyms import PREFIX
-from shared.sop import Role
-from tests.journey.test_canaries import Canary, carried_through, filed, letters, records, registered
+from tests.journey.test_canaries import Canary, carried_through, desks, filed, letters, records, registered
 from tests.support.running import until
 
 REPORT = {
@@ -41,12 +40,7 @@ async def status(person: Person, complaint: str, wanted: str) -> dict[str, Any]:
 async def test_nobody_links_what_one_person_reports_anonymously(target: Target) -> None:
     canary = Canary.hatched()
     async with AsyncExitStack() as stack:
-        desks = {
-            "forward": await stack.enter_async_context(staff(target, Role.CENTRAL_OPERATOR)),
-            "assign": await stack.enter_async_context(staff(target, Role.REGIONAL_OPERATOR)),
-            "start": await stack.enter_async_context(staff(target, Role.AGENCY_OPERATOR, "DPUPR")),
-        }
-        people = desks | {"document": desks["assign"], "complete": desks["start"]}
+        people = await desks(target, stack)
         siti = await stack.enter_async_context(await registered(target, canary))
         account = (await siti.get("intake", "/v1/me"))["id"]
         stranger = await stack.enter_async_context(await registered(target, Canary.hatched()))
@@ -78,20 +72,20 @@ async def test_nobody_links_what_one_person_reports_anonymously(target: Target) 
 
         await siti.post("intake", f"/v1/complaints/{answered}/rate", {"rating": 5})
         await siti.post("intake", f"/v1/complaints/{reopened}/reopen", {"reason": "Lubangnya terbuka lagi."})
-        await desks["assign"].can("routing", f"/v1/cases/{reopened}", "assigned")
+        await people["assign"].can("routing", f"/v1/cases/{reopened}", "assigned")
 
         # Who corrects a report and leaves its visibility out stays anonymous.
-        await desks["forward"].can("routing", f"/v1/cases/{returned}", "forwarded")
+        await people["forward"].can("routing", f"/v1/cases/{returned}", "forwarded")
         analysis = {"analysis": "Lengkap dan jelas; kewenangan kota."}
-        await desks["forward"].post("routing", f"/v1/cases/{returned}/forward", analysis)
-        await desks["assign"].can("routing", f"/v1/cases/{returned}", "returned")
+        await people["forward"].post("routing", f"/v1/cases/{returned}/forward", analysis)
+        await people["assign"].can("routing", f"/v1/cases/{returned}", "returned")
         missing = {"reason": "incomplete", "explanation": "Mohon sebutkan nama jalan."}
-        await desks["assign"].post("routing", f"/v1/cases/{returned}/return", missing)
+        await people["assign"].post("routing", f"/v1/cases/{returned}/return", missing)
         await status(siti, returned, "returned")
         photo = await siti.photo("intake", street(3, repaired=False))
         corrected = REPORT | {"seen_at": now().isoformat(), "photos": [photo]}
         await siti.post("intake", f"/v1/complaints/{returned}/resubmit", corrected)
-        again = await desks["assign"].can("routing", f"/v1/cases/{returned}", "assigned")
+        again = await people["assign"].can("routing", f"/v1/cases/{returned}", "assigned")
         assert (again["visibility"], again["reporter"]) == ("anonim", None)
         own = {row["complaint_id"] for row in (await siti.get("intake", "/v1/complaints"))["items"]}
         assert own == {answered, reopened, returned, open_}

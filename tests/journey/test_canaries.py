@@ -96,6 +96,14 @@ async def filed(person: Person, visibility: str) -> str:
     return complaint
 
 
+async def desks(target: Target, stack: AsyncExitStack) -> dict[str, Person]:
+    """Who makes each move of staff, signed in until ``stack`` ends."""
+    central = await stack.enter_async_context(staff(target, Role.CENTRAL_OPERATOR))
+    regional = await stack.enter_async_context(staff(target, Role.REGIONAL_OPERATOR))
+    agency = await stack.enter_async_context(staff(target, Role.AGENCY_OPERATOR, "DPUPR"))
+    return {"forward": central, "assign": regional, "document": regional, "start": agency, "complete": agency}
+
+
 async def carried_through(complaint: str, people: dict[str, Person]) -> list[bytes]:
     """All six steps; what staff are shown on the way."""
     shown = []
@@ -169,12 +177,7 @@ async def test_no_canary_is_found_outside_of_its_cage(system: System, target: Ta
     canaries = {visibility: Canary.hatched() for visibility in ("public", "anonim", "rahasia")}
     out: list[tuple[str, bytes]] = []
     async with AsyncExitStack() as stack:
-        desks = {
-            "forward": await stack.enter_async_context(staff(target, Role.CENTRAL_OPERATOR)),
-            "assign": await stack.enter_async_context(staff(target, Role.REGIONAL_OPERATOR)),
-            "start": await stack.enter_async_context(staff(target, Role.AGENCY_OPERATOR, "DPUPR")),
-        }
-        people = desks | {"document": desks["assign"], "complete": desks["start"]}
+        people = await desks(target, stack)
         coordinator = await stack.enter_async_context(staff(target, Role.COORDINATOR))
         for visibility, canary in canaries.items():
             person = await stack.enter_async_context(await registered(target, canary))

@@ -31,9 +31,9 @@ from services.sla.level import Level
 from services.sla.metrics import ClockMetrics
 from services.sla.settings import Settings as SlaSettings
 from services.sla.ticker import Ticker
-from shared.agency_feed import copies, no_copies
+from shared.agency_feed import copies
 from shared.calendar import Deadlines
-from shared.events import Agency, Assigned, Event
+from shared.events import Agency, Event
 from shared.journal import EventPublisher, Journal, JournalStore, Projecting
 from shared.projection import Derive, Document, DocumentStore, Projection
 from shared.receiver import Handle
@@ -300,8 +300,7 @@ class Process:
 
     def _build(self) -> None:
         plan, servers = self._plan, self.world.servers
-        feeding = copies if Assigned.topic in ISSUES[self.service] else no_copies  # as `shared.service.Service` does
-        publisher = plan.publisher(self.broker, SETTINGS.topic_prefix, self.service, copies=feeding)
+        publisher = plan.publisher(self.broker, SETTINGS.topic_prefix, self.service, copies=copies)
         store: JournalStore = remote(servers.journals[self.service], self.database)
         build: dict[str, Callable[[Callable[[Sequence[Projecting]], Journal]], Handle]] = {
             "intake": self._intake,

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.intake.keys import SigningKeys, TrackingCodes, UnusableKey
+from services.intake.keys import SigningKeys, TrackingCodes
 from shared.auth import Principal, Verifier
+from shared.keyfile import UnusableKey
 from shared.sop import Role
 from tests.support.intake import signing_key
 

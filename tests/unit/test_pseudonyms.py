@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from shared.events import new_id
-from shared.pseudonyms import NO_PSEUDONYMS, PREFIX, Pseudonyms, UnusablePseudonymKey
+from shared.keyfile import UnusableKey
+from shared.pseudonyms import NO_PSEUDONYMS, PREFIX, Pseudonyms
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_another_key_reads_nothing(key_file: Path, tmp_path: Path) -> None:
 def test_a_key_that_is_short_or_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(b"x" * 31)
     for name in ("short", "missing"):
-        with pytest.raises(UnusablePseudonymKey):
+        with pytest.raises(UnusableKey):
             Pseudonyms(tmp_path / name)
-    with pytest.raises(UnusablePseudonymKey, match="LAPOR_PSEUDONYM_KEY_FILE"):
+    with pytest.raises(UnusableKey, match="LAPOR_PSEUDONYM_KEY_FILE"):
         NO_PSEUDONYMS.of("siti", new_id())

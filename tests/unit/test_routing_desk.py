@@ -15,7 +15,8 @@ from shared.case import Case
 from shared.events import Actor, Agency, Assigned, ChainEvent, ReworkRequested
 from shared.projection import Document, fold
 from shared.sop import MOVES, Refusal, Role, Status, Transition
-from tests.support.events import BEGAN_AT, PERKIM, PUPR, STRAIGHT, Chain, report
+from tests.support.events import BEGAN_AT, PERKIM, PUPR, Chain, report
+from tests.support.situations import WAYS
 
 T = Transition
 LATER = BEGAN_AT + timedelta(days=2)
@@ -27,17 +28,6 @@ DECISIONS: dict[Transition, Decide] = {
     T.ASSIGNED: lambda case, actor: desk.assign(case, actor, LATER, PUPR, "Jalan kota.", DEADLINES),
     T.REWORK_REQUESTED: lambda case, actor: desk.request_rework(case, actor, LATER, "Kabur.", DEADLINES),
     T.DOCUMENTED: lambda case, actor: desk.document(case, actor, LATER, "Sesuai."),
-}
-WAYS: dict[Status, tuple[Transition, ...]] = {
-    Status.SUBMITTED: (),
-    Status.FORWARDED: (T.FORWARDED,),
-    Status.RETURNED: (T.FORWARDED, T.RETURNED),
-    Status.ASSIGNED: STRAIGHT[1:3],
-    Status.IN_PROGRESS: STRAIGHT[1:4],
-    Status.COMPLETED: STRAIGHT[1:5],
-    Status.DOCUMENTED: STRAIGHT[1:6],
-    Status.ANSWERED: STRAIGHT[1:7],
-    Status.CLOSED: (*STRAIGHT[1:7], T.CLOSED),
 }
 
 

@@ -267,9 +267,8 @@ def router(intake: Intake) -> APIRouter:
     async def photo(complaint_id: str, photo_id: str, principal: Caller, size: Size = "large") -> Response:
         document = await intake.complaints.find(complaint_id)
         case = Case.of_document(document)
-        if document is None or case.report is None or not intake.may_see(document, principal):
-            raise not_found("photo")
-        if photo_id not in {photo.id for photo in case.report.photos}:
+        seen = document is not None and intake.may_see(document, principal)
+        if not seen or case.report is None or photo_id not in {photo.id for photo in case.report.photos}:
             raise not_found("photo")
         return await serve_photo(intake.photos, photo_id, size)
 
