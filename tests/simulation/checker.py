@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from services.notify.notices import CITIZEN, NOTICES, CitizenNotice
 from shared.agency_feed import copies
-from shared.events import ChainEvent, ComplaintEvent, Event, NotificationDelivered, SlaBreached, SlaWarned, SlaWithdrawn
+from shared.events import (
+    RESTRICTED,
+    ChainEvent,
+    ComplaintEvent,
+    Event,
+    NotificationDelivered,
+    SlaBreached,
+    SlaWarned,
+    SlaWithdrawn,
+)
 from shared.projection import Document, fold
 from shared.sop import CLOCKS, DECLINES_BEFORE_COORDINATOR, MOVES, ClockRule, Role, Status, Transition
 from shared.topics import agency_of
@@ -195,16 +204,21 @@ def _effects(simulation: "Simulation", events: list[ComplaintEvent], verdict: Ve
 
 
 def _poison(simulation: "Simulation", verdict: Verdict) -> None:
-    """P6 what nobody can use is in the dead letters of each group that takes the topic."""
-    for topic, value in simulation.poison:
-        for service in SERVICES:
-            takes = topic.removeprefix(SETTINGS.topic_prefix) in CONSUMES[service]
-            if takes != (value in simulation.dead_letters(service)):
-                verdict.no("P6", f"poison {value!r} of {topic} and the dead letters of {service}")
+    """P6 what nobody can use is in the dead letters of each group that takes the topic, but for the content of what is
+    restricted, and nothing else is."""
     for service in SERVICES:
-        for value in simulation.dead_letters(service):
-            if value not in {poison for _, poison in simulation.poison}:
-                verdict.no("P6", f"a good record is among the dead letters of {service}: {value[:80]!r}")
+        aside = simulation.dead_letters(service)
+        there = {(record.topic, record.value) for record, _ in aside}
+        for topic, value in simulation.poison:
+            takes = topic.removeprefix(SETTINGS.topic_prefix) in CONSUMES[service]
+            if takes != ((topic, value) in there):
+                verdict.no("P6", f"poison {value!r} of {topic} and the dead letters of {service}")
+        for record, kept in aside:
+            if (record.topic, record.value) not in simulation.poison:
+                verdict.no("P6", f"a good record is among the dead letters of {service}: {record.value[:80]!r}")
+            restricted = record.topic.removeprefix(SETTINGS.topic_prefix) in RESTRICTED
+            if kept != (b"" if restricted else record.value):
+                verdict.no("P6", f"a dead letter of {service} from {record.topic} holds {kept[:80]!r}")
 
 
 @dataclass(slots=True)

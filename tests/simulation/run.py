@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from aiokafka import ConsumerRecord, TopicPartition
 
+from shared.deadletters import header
 from shared.events import headers_of
 from shared.publisher import Record
 from shared.sop import Transition
@@ -169,10 +171,15 @@ class Simulation:
             return False
         return not any("next_alarm_at" in d for d in servers.documents["sla"].documents.values())
 
-    def dead_letters(self, service: str) -> list[bytes]:
-        """The values that a group has put aside."""
-        topic = dead_letters(SETTINGS.group(service))
-        return [r.value for p, log in self.world.servers.broker.logs.items() if p.topic == topic for r in log]
+    def dead_letters(self, service: str) -> list[tuple[ConsumerRecord, bytes]]:
+        """What a group has put aside: the records, where they came from, and the value that each letter holds."""
+        topic, logs = dead_letters(SETTINGS.group(service)), self.world.servers.broker.logs
+        letters = [letter for p, log in logs.items() if p.topic == topic for letter in log]
+        origins = [TopicPartition(header(one, "dlq_topic"), int(header(one, "dlq_partition"))) for one in letters]
+        return [
+            (logs[origin][int(header(letter, "dlq_offset"))], letter.value)
+            for origin, letter in zip(origins, letters, strict=True)
+        ]
 
 
 def simulate(seed: int, plan: Plan | None = None, *, telling: bool = False) -> Outcome:
