@@ -6,7 +6,7 @@ import jwt
 from fastapi import FastAPI
 
 from services.intake.account_store import AccountStore
-from services.intake.api import complaints, people, tracking
+from services.intake.api import complaints, people, sign_in, tracking
 from services.intake.identity import Passwords
 from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
@@ -26,6 +26,7 @@ def build(settings: Settings) -> FastAPI:
     for key in keys.jwks["keys"]:
         service.verifier.trust(jwt.PyJWK(key))
     pseudonyms = Pseudonyms(settings.pseudonym_key_file)
+    passwords = Passwords()
     store = ComplaintStore(service.database, settings.deadlines, pseudonyms)
     accounts, accesses = AccountStore(service.database), AccessStore(service.database)
     journal = service.journal([store.projection])
@@ -57,7 +58,8 @@ def build(settings: Settings) -> FastAPI:
         "Citizens, sign-in, reports and photos: SOP step 1, corrections, ratings and tracking.",
         [
             complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
-            people.router(accounts, accesses, journal, Passwords(), keys),
+            people.router(accounts, accesses, journal, passwords),
+            sign_in.router(accounts, passwords, keys),
             tracking.router(intake),
         ],
     )

@@ -1,4 +1,4 @@
-"""Accounts over HTTP: registering, signing in, one's own data, and the public keys of sign-in."""
+"""Accounts over HTTP: registering, and one's own data."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,10 +19,8 @@ from services.intake.identity import (
     check_password,
     contact_of,
     normal_email,
-    normal_login,
     normal_phone,
 )
-from services.intake.keys import SigningKeys
 from services.intake.store import AccessStore
 from shared.auth import Principal
 from shared.http import Caller, Cursor, Limit, Problem, any_of, invalid, not_found
@@ -33,8 +31,6 @@ from shared.sop import Role
 log = structlog.get_logger()
 
 REGISTRATIONS = Counter("lapor_registrations_total", "Citizens that have registered.")
-SIGN_INS = Counter("lapor_sign_ins_total", "Attempts to sign in.", ["outcome"])
-SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
 
 Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
 Name = Annotated[Line, Field(min_length=2, max_length=100, examples=["Siti Aminah"])]
@@ -53,17 +49,6 @@ class Register(BaseModel):
 
 class Registered(BaseModel):
     citizen_id: str
-
-
-class SignIn(BaseModel):
-    login: str = Field(max_length=254, description="e-mail address, phone number or staff username")
-    password: str = Field(max_length=128)
-
-
-class Token(BaseModel):
-    access_token: str
-    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - RFC 6750's name of the scheme
-    expires_in: int = Field(description="seconds")
 
 
 class Me(BaseModel):
@@ -118,9 +103,7 @@ async def _tell_contact(accounts: AccountStore, journal: Journal, account: Docum
     await accounts.contact_told(account["_id"], account["version"])
 
 
-def router(
-    accounts: AccountStore, accesses: AccessStore, journal: Journal, passwords: Passwords, keys: SigningKeys
-) -> APIRouter:
+def router(accounts: AccountStore, accesses: AccessStore, journal: Journal, passwords: Passwords) -> APIRouter:
     """The routes about people."""
     api = APIRouter(tags=["people"])
 
@@ -152,24 +135,6 @@ def router(
         await _tell_contact(accounts, journal, stored)
         REGISTRATIONS.inc()
         return Registered(citizen_id=stored["_id"])
-
-    @api.post("/v1/tokens", summary="Sign in")
-    async def sign_in(body: SignIn) -> Token:
-        account = await accounts.by_login(normal_login(body.login))
-        usable = account if account and account["active"] else None
-        if not await passwords.verify(usable["password_hash"] if usable else None, body.password) or usable is None:
-            SIGN_INS.labels("refused").inc()
-            detail = "Login or password is wrong, or the account is closed."
-            raise Problem(401, "sign-in-refused", detail, "Nama pengguna atau kata sandi salah.")
-        if passwords.outdated(usable["password_hash"]):
-            await accounts.rehashed(usable["_id"], await passwords.hash(body.password))
-        SIGN_INS.labels("accepted").inc()
-        token, seconds = keys.token(Principal(usable["_id"], Role(usable["role"]), usable["agency"]))
-        return Token(access_token=token, expires_in=seconds)
-
-    @api.get("/.well-known/jwks.json", summary="The keys that tokens are verified by (RFC 7517)")
-    async def jwks() -> dict[str, list[dict[str, Any]]]:
-        return keys.jwks
 
     @api.get("/v1/me", summary="Your own data")
     async def me(principal: Caller) -> Me:
