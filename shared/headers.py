@@ -3,14 +3,12 @@
 An answer that says nothing about caching may hold personal data and is not kept; photos say for themselves how long.
 """
 
-import base64
-import hashlib
-import re
 from collections.abc import Sequence
 
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared import docs_page
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -27,16 +25,15 @@ _READ = ("Retry-After", "RateLimit", "RateLimit-Policy", "x-trace-id")
 class SecurityHeaders:
     """ASGI layer, the outermost: the headers of every answer, but for those that the answer has itself."""
 
-    def __init__(self, app: ASGIApp, docs_url: str | None) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._docs_url = docs_url
-        self._docs = _docs_policy() if docs_url else _NOTHING
+        self._docs = docs_page.policy()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        policy = self._docs if scope["path"] == self._docs_url else _NOTHING
+        policy = self._docs if scope["path"] == docs_page.PATH else _NOTHING
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -57,21 +54,3 @@ def cross_origin(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     if not origins:
         return app
     return CORSMiddleware(app, origins, _METHODS, _SENT, expose_headers=_READ, max_age=600)
-
-
-def _docs_policy() -> bytes:
-    """For Swagger's page: its own files from where it has them, and the one script in it, by its hash."""
-    page = bytes(
-        get_swagger_ui_html(openapi_url="/openapi.json", title="", oauth2_redirect_url="/docs/oauth2-redirect").body
-    ).decode()
-    files = sorted(set(re.findall(r'(?:src|href)="(https://[^/"]+)/', page)))
-    return (
-        "default-src 'none'; connect-src 'self'; img-src 'self' data: https:; "
-        f"script-src {' '.join(files)} {' '.join(_hashes(page))}; style-src {' '.join(files)} 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ).encode()
-
-
-def _hashes(page: str) -> list[str]:
-    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    return [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts]

@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp
 
-from shared import asyncapi, http, openapi, telemetry
+from shared import asyncapi, docs_page, http, openapi, telemetry
 from shared.admission import Admission, BodyLimit
 from shared.agency_feed import copies
 from shared.auth import Verifier
@@ -45,6 +45,10 @@ log = structlog.get_logger()
 Step = Callable[[], Awaitable[None]]
 
 REFUSALS_EVERY = timedelta(seconds=30)
+
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than proxies and clients keep a connection that is not used (a minute at most, as a rule): who ends it while
+the other one sends loses a request."""
 
 MAX_BODY_BYTES = 256 * 1024
 """Of a request whose body is JSON: more than the longest texts of a report take in any encoding."""
@@ -134,7 +138,7 @@ class Service:
             description=description,
             version="1.0.0",
             lifespan=self._lifespan,
-            docs_url="/docs" if self.settings.docs else None,
+            docs_url=None,
             redoc_url=None,
             redirect_slashes=False,  # the framework would send the caller to whatever host they named
             openapi_url="/openapi.json" if self.settings.docs else None,
@@ -152,11 +156,13 @@ class Service:
             ),
             lambda inner: Admission(inner, most, http.busy().response(), Presence(self._client).away),
             lambda inner: cross_origin(inner, self.settings.cors_origins),
-            lambda inner: SecurityHeaders(inner, app.docs_url),
+            SecurityHeaders,
         ]
         for router in routers:
             app.include_router(router)
         app.include_router(self._operations())
+        if self.settings.docs:
+            docs_page.install(app)
         return app
 
     def _limiting(self) -> Callable[[ASGIApp], ASGIApp]:
@@ -318,5 +324,6 @@ def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
         access_log=False,
         proxy_headers=False,  # shared.limits looks at addresses, and believes only the proxies that it is told
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )

@@ -127,6 +127,17 @@ async def test_the_page_of_the_documents_runs_its_own_script_only(world: World) 
     assert "frame-ancestors 'none'" in policy
 
 
+async def test_the_page_of_the_documents_needs_no_other_host(world: World) -> None:
+    async with world.client("intake") as client:
+        page = await client.get("/docs")
+        files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert len(files) == 3
+        for file in files:
+            assert file.startswith("/docs/files/")
+            assert (await client.get(file)).status_code == 200
+    assert "http" not in page.headers["content-security-policy"]
+
+
 async def test_no_other_page_may_read_the_answers(world: World) -> None:
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     for service in SERVICES:
