@@ -141,7 +141,7 @@ def folded(batches: list[list[ComplaintEvent]]) -> Document:
 
 
 @given(legal_chains(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_order_and_any_repetition_of_the_events_gives_the_same_document(chain: Chain, chance: Random) -> None:
     shuffled = [*chain.events, *chance.choices(chain.events, k=len(chain.events))]
     chance.shuffle(shuffled)
@@ -155,7 +155,7 @@ def test_any_order_and_any_repetition_of_the_events_gives_the_same_document(chai
 
 
 @given(legal_chains())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_time_line_tells_every_move_in_both_languages_and_names_nobody(chain: Chain) -> None:
     entries = timeline(chain.events)
     moves = [event.topic for event in chain.events if event.topic in CHAIN_TOPICS]

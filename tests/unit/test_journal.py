@@ -53,7 +53,7 @@ class Desk:
         async def done() -> bool:
             return await self.store.count_unpublished() == 0
 
-        await until(done, within=5)
+        await until(done, within=30)
 
     def complete(self, *chains: Chain) -> None:
         """Each event stands in the journal, in its document, and on its topic."""
@@ -319,7 +319,7 @@ async def test_what_the_brokers_do_not_acknowledge_stays_unmarked_and_harms_no_o
         async def only_one_waits() -> bool:
             return await desk.store.count_unpublished() == 1
 
-        await until(only_one_waits, within=5)
+        await until(only_one_waits, within=30)
         assert desk.store.published == {chains[0].last.id, chains[2].last.id}
         desk.publisher.refuses = lambda _: False
         await desk.settled()

@@ -170,7 +170,7 @@ def test_the_same_file_gives_the_same_photo() -> None:
 _SEEDS = [images.jpeg(48, 32), images.png(48, 32), images.webp(48, 32), images.telling("PNG"), images.phone_pair()]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(_SEEDS), st.data())
 def test_whatever_comes_is_a_photo_or_a_named_refusal(seed: bytes, data: st.DataObject) -> None:
     damaged = bytearray(seed)

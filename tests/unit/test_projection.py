@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.case import Case
@@ -62,7 +62,6 @@ def test_complaints_do_not_mix(data: st.DataObject) -> None:
     assert asyncio.run(projected(batches)) == {chain.complaint_id: wanted(chain) for chain in both}
 
 
-@settings(deadline=timedelta(seconds=2))
 @given(st.data())
 def test_concurrent_writers_lose_nothing(data: st.DataObject) -> None:
     """Each of several processes applies some batches; their reads and writes interleave; some rely on stale reads."""
