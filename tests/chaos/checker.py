@@ -119,10 +119,15 @@ def legal_paths(matter: Matter) -> Iterable[Violation]:
 
 
 def on_topics(matter: Matter) -> Iterable[Violation]:
-    """P3. Of each event at least one record, the same to the letter, under its key; and no record without an event."""
-    events: dict[tuple[str, str], Json] = {
-        (e["topic"], str(e["event"]["id"])): e["event"] for _, e in matter.evidence.events()
-    }
+    """P3. Of each event at least one record, the same to the letter, under its key; and no record without an event. An
+    assignment is on its agency's own topic as well, without the ids of people."""
+    events: dict[tuple[str, str], Json] = {}
+    for _, entry in matter.evidence.events():
+        event = entry["event"]
+        events[entry["topic"], str(event["id"])] = event
+        if entry["topic"] == "complaint.assigned":
+            nobody = {"reporter_id": "withheld", "actor": {**event["actor"], "id": "withheld"}}
+            events[f"agency.{event['agency']['code']}.assigned", str(event["id"])] = {**event, **nobody}
     unseen = set(events)
     for record in matter.evidence.records:
         if record.injected:

@@ -14,6 +14,7 @@ from services.opd.projection import derive as in_opd
 from services.routing.projection import deriving as in_routing
 from services.sla.desk import Rules, due
 from services.sla.projection import deriving as in_sla
+from shared.agency_feed import copies
 from shared.calendar import Deadlines
 from shared.events import ChainEvent, ComplaintEvent, NotificationDelivered, headers_of
 from shared.projection import chain_order, fold
@@ -101,7 +102,8 @@ def sound(chain: Chain | None = None) -> Matter:
     for place, event in enumerate(events):
         entry = {"_id": event.id, "topic": event.topic, "event": event.model_dump(), "published": True}
         evidence.journals[service_of(event)].append(copy.deepcopy(entry))
-        evidence.records.append(record(event.topic, place, event.key, event.model_dump_json(), headers_of(event, "x")))
+        for topic, told in ((event.topic, event), *copies(event)):
+            evidence.records.append(record(topic, place, event.key, told.model_dump_json(), headers_of(told, "x")))
     for service, derive in DERIVE.items():
         taken = [e for e in events if e.topic in taken_topics(service)]
         first = f"{chain.complaint_id}:1"
@@ -157,6 +159,11 @@ def chain_entry(matter: Matter, transition: str) -> Json:
     return next(e for _, e in matter.evidence.events() if e["topic"] == f"complaint.{transition}")
 
 
+def agency_record(matter: Matter) -> Record:
+    """A record of an agency's own topic."""
+    return next(one for one in matter.evidence.records if one.topic.startswith("agency."))
+
+
 def document_of(matter: Matter, service: str) -> Json:
     """The one document of a service."""
     return next(iter(matter.evidence.documents[service].values()))
@@ -204,6 +211,11 @@ BENDS: dict[str, tuple[str, Bend]] = {
         lambda m: m.evidence.journals["sla"].append(m.evidence.journals["opd"].pop(0)),
     ),
     "an event is not on its topic": ("P3", lambda m: m.evidence.records.pop(0)),
+    "an agency is not told what is assigned to it": ("P3", lambda m: m.evidence.records.remove(agency_record(m))),
+    "an agency is told who has reported": (
+        "P3",
+        lambda m: agency_record(m).value.update(reporter_id="citizen-1"),  # type: ignore[union-attr]
+    ),
     "a record has an event that nobody issued": (
         "P3",
         lambda m: m.evidence.records.append(record("complaint.closed", 99, "x", '{"id": "x:9"}', [("ce_id", b"x:9")])),
