@@ -6,11 +6,13 @@ import jwt
 from fastapi import FastAPI
 
 from services.intake.account_store import AccountStore
-from services.intake.api import complaints, people, sign_in, tracking
+from services.intake.api import complaints, own_sessions, people, sign_in, tracking
 from services.intake.identity import Passwords
 from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
 from services.intake.projection import CONSUMES, ISSUES
+from services.intake.session_store import SessionStore
+from services.intake.sessions import Lifetimes, Sessions
 from services.intake.settings import Settings
 from services.intake.store import AccessStore, ComplaintStore
 from shared import telemetry
@@ -29,6 +31,13 @@ def build(settings: Settings) -> FastAPI:
     passwords = Passwords()
     store = ComplaintStore(service.database, settings.deadlines, pseudonyms)
     accounts, accesses = AccountStore(service.database), AccessStore(service.database)
+    session_store = SessionStore(service.database)
+    lifetimes = Lifetimes(
+        timedelta(days=settings.session_idle_days),
+        timedelta(days=settings.session_days),
+        timedelta(hours=settings.staff_session_hours),
+    )
+    sessions = Sessions(session_store, accounts, keys, lifetimes, service.verifier)
     journal = service.journal([store.projection])
     intake = complaints.Intake(
         store,
@@ -43,7 +52,7 @@ def build(settings: Settings) -> FastAPI:
         pseudonyms,
     )
     service.consume(store.projection.apply)
-    for step in (store.ensure_indexes, accounts.ensure_indexes, accesses.ensure_indexes):
+    for step in (store.ensure_indexes, accounts.ensure_indexes, accesses.ensure_indexes, session_store.ensure_indexes):
         service.before_start(step)
 
     async def count() -> None:
@@ -51,6 +60,7 @@ def build(settings: Settings) -> FastAPI:
             telemetry.CASES.labels(status).set(known)
 
     service.every(timedelta(seconds=15), count)
+    service.every(timedelta(seconds=1), sessions.learn)
     service.every(timedelta(seconds=10), people.healing(accounts, journal))
     service.every(timedelta(seconds=10), intake.close_lapsed)
     return service.app(
@@ -59,7 +69,8 @@ def build(settings: Settings) -> FastAPI:
         [
             complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
             people.router(accounts, accesses, journal, passwords),
-            sign_in.router(accounts, passwords, keys),
+            sign_in.router(accounts, passwords, keys, sessions),
+            own_sessions.router(sessions),
             tracking.router(intake),
         ],
     )

@@ -1,6 +1,7 @@
 """Signing in over HTTP, and the public keys by which its tokens are verified."""
 
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any, Literal, Self
 
 from fastapi import APIRouter
 from prometheus_client import Counter
@@ -9,9 +10,8 @@ from pydantic import BaseModel, Field
 from services.intake.account_store import AccountStore
 from services.intake.identity import Passwords, normal_login
 from services.intake.keys import SigningKeys
-from shared.auth import Principal
+from services.intake.sessions import Grant, SessionRefused, Sessions
 from shared.http import Problem
-from shared.sop import Role
 
 SIGN_INS = Counter("lapor_sign_ins_total", "Attempts to sign in.", ["outcome"])
 SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
@@ -26,9 +26,18 @@ class Token(BaseModel):
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - RFC 6750's name of the scheme
     expires_in: int = Field(description="seconds")
+    refresh_token: str = Field(description="good once, for the next pair")
+
+    @classmethod
+    def of(cls, grant: Grant) -> Self:
+        return cls(**asdict(grant))
 
 
-def router(accounts: AccountStore, passwords: Passwords, keys: SigningKeys) -> APIRouter:
+class Refresh(BaseModel):
+    refresh_token: str = Field(max_length=200)
+
+
+def router(accounts: AccountStore, passwords: Passwords, keys: SigningKeys, sessions: Sessions) -> APIRouter:
     """The routes of sign-in."""
     api = APIRouter(tags=["people"])
 
@@ -43,8 +52,15 @@ def router(accounts: AccountStore, passwords: Passwords, keys: SigningKeys) -> A
         if passwords.outdated(usable["password_hash"]):
             await accounts.rehashed(usable["_id"], await passwords.hash(body.password))
         SIGN_INS.labels("accepted").inc()
-        token, seconds = keys.token(Principal(usable["_id"], Role(usable["role"]), usable["agency"]))
-        return Token(access_token=token, expires_in=seconds)
+        return Token.of(await sessions.begin(usable, "password"))
+
+    @api.post("/v1/tokens/refresh", summary="The next pair of tokens for a refresh token")
+    async def refresh(body: Refresh) -> Token:
+        try:
+            return Token.of(await sessions.refresh(body.refresh_token))
+        except SessionRefused:
+            detail = "The session has ended, or this refresh token was used before. Sign in again."
+            raise Problem(401, "session-ended", detail, "Sesi Anda telah berakhir. Silakan masuk kembali.") from None
 
     @api.get("/.well-known/jwks.json", summary="The keys that tokens are verified by (RFC 7517)")
     async def jwks() -> dict[str, list[dict[str, Any]]]:
