@@ -64,7 +64,7 @@ class SessionStore:
     async def end_all(self, account_id: str, but: str | None = None) -> list[str]:
         """End all sessions of an account, but for one if it is named; returns the ids of those."""
         others = {"account_id": account_id, "_id": {"$ne": but}, "ended_at": None}
-        ids = [session["_id"] async for session in self._sessions.find(others, {"_id": 1})]
+        ids = [session["_id"] async for session in self._sessions.find(others, {"_id": 1}, hint="own")]
         await self._sessions.update_many({"_id": {"$in": ids}, "ended_at": None}, _ending())
         return ids
 
