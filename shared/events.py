@@ -302,12 +302,14 @@ class CitizenContact(Event):
 
 class CitizenCode(Event):
     """Somebody is to be sent a one-time code, or told of what was asked for in his name; restricted, and kept for an
-    hour. The code is not in it: it is made from ``challenge_id`` (`shared.codes`)."""
+    hour. The code is not in it: it is made from ``challenge_id`` (`shared.codes`).
+
+    To channel ``none`` nothing is sent: somebody asked in the name of nobody, which must take as long as any other."""
 
     topic = "citizen.code"
     challenge_id: str
     purpose: Literal["register", "sign_in", "contact", "taken", "password_changed"]
-    channel: Literal["email", "sms"]
+    channel: Literal["email", "sms", "none"]
     address: str
     language: Literal["id", "en"]
     expires_at: Moment = Field(description="from when on it is not worth sending")

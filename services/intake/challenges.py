@@ -104,15 +104,14 @@ class Challenges:
         expires_at = now() + LIVES
         challenge: Document = {"_id": challenge_id, "purpose": purpose, "fits": fits, "tries": 0, **known}
         challenge["expires_at"] = expires_at
-        address = Address.of(login)
-        if message is not None and address is not None:
-            challenge["message"] = {
-                "purpose": message,
-                "channel": address.channel,
-                "address": address.text,
-                "language": language,
-                "expires_at": expires_at,
-            }
+        address = Address.of(login) if message is not None else None
+        challenge["message"] = {  # also where there is nobody to send it to: that must not be the quicker way
+            "purpose": message or purpose,
+            "channel": address.channel if address else "none",
+            "address": address.text if address else "",
+            "language": language,
+            "expires_at": expires_at,
+        }
         made = await self._store.add(challenge, once)
         self._news.set()
         return made

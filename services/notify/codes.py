@@ -46,7 +46,7 @@ class Codes:
 
     async def take(self, events: Sequence[Event]) -> None:
         """Keep what is to be sent of ``events``; any of them may come again."""
-        codes = [event for event in events if isinstance(event, CitizenCode)]
+        codes = [event for event in events if isinstance(event, CitizenCode) and event.channel != "none"]
         if codes and await self._store.keep(codes, now()):
             self._news.set()
 

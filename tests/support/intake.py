@@ -92,7 +92,7 @@ class Intake:
 
     async def forget_counts(self) -> None:
         """Whoever was written to lately may be written to again."""
-        await self.database["code_counts"].delete_many({})
+        await self.database["code_counts"].delete_many({"_id": {"$gte": ""}})
 
     def code(self, challenge_id: str) -> str:
         """The code that notify sends for a challenge."""
@@ -183,9 +183,10 @@ class Citizen:
 
 
 @asynccontextmanager
-async def intake_at_work(servers: Servers, namespace: str, folder: Path) -> AsyncIterator[Intake]:
-    """The service, ready, in a name space. Each of its queries is seen to use an index."""
-    settings = intake_settings(servers, namespace, folder)
+async def intake_at_work(servers: Servers, namespace: str, folder: Path, **changes: Any) -> AsyncIterator[Intake]:
+    """The service, ready, in a name space; ``changes`` are to its settings. Each of its queries is seen to use an
+    index."""
+    settings = intake_settings(servers, namespace, folder).model_copy(update=changes)
     await topics.create(settings)
     async with profiled(settings, "intake") as database, running(build(settings)) as api:
         yield Intake(settings, api, database)
