@@ -6,6 +6,7 @@ import email.policy
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -99,21 +100,27 @@ def staff(target: Target, role: str, agency: str | None = None) -> Person:
     return Person(target, Identity(account.name, account.role, account.login), account.password)
 
 
-async def citizen(target: Target, name: str, language: str = "id") -> Person:
-    """A citizen who registers now, under an address that no earlier run has used; enter it to sign in."""
+async def citizen(target: Target, name: str, language: str = "id", say: Callable[[str], None] | None = None) -> Person:
+    """A citizen who registers now, under an address that no earlier run has used; enter it to sign in. ``say`` is told
+    of the code that came."""
     address = f"{name.split()[0].lower()}.{secrets.token_hex(3)}@warga.example"
     password = secrets.token_urlsafe(12)
-    await register(target, {"name": name, "email": address, "password": password, "language": language})
+    await register(target, {"name": name, "email": address, "password": password, "language": language}, say)
     return Person(target, Identity(name, "citizen", address), password)
 
 
-async def register(target: Target, who: Json) -> Json:
+async def register(target: Target, who: Json, say: Callable[[str], None] | None = None) -> Json:
     """Register with an e-mail address, and confirm it by the code that comes there; what is answered then. Raises
     DemoFailed."""
     async with httpx.AsyncClient(base_url=target.urls["intake"], timeout=30) as client:
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         asked = _json(await client.post("/v1/citizens", json=who, headers=headers))
-        given = {"registration_id": asked["registration_id"], "code": await code_sent(target, who["email"])}
+        code = await code_sent(target, who["email"])
+        if say:
+            say(
+                f"{who['name']} registers: the code {code} came by e-mail to {asked['sent_to']}, and confirms the address"
+            )
+        given = {"registration_id": asked["registration_id"], "code": code}
         return _json(await client.post("/v1/citizens/confirm", json=given))
 
 
