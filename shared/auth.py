@@ -5,6 +5,7 @@ Only verification is shared. Signing, passwords and accounts are intake's alone 
 """
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -38,11 +39,18 @@ class KeysUnavailable(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The account that is asking: an opaque id, its one role, and for agency operators the code of their agency."""
+    """The account that is asking: an opaque id, its one role, for agency operators the code of their agency, and the
+    session that the token belongs to, if it belongs to one of intake's."""
 
     id: str
     role: Role
     agency: str | None = None
+    session: str | None = None
+
+
+def named(session_id: str) -> str:
+    """How services tell each other of a session without saying its id."""
+    return hashlib.sha256(session_id.encode()).hexdigest()
 
 
 class Issuer(Protocol):
@@ -95,11 +103,11 @@ class Intake:
         return self.url
 
     def principal(self, claims: dict[str, Any]) -> Principal:
-        agency = claims.get("agency")
-        if not claims["sub"] or not isinstance(agency, str | None):
+        agency, session = claims.get("agency"), claims.get("sid")
+        if not claims["sub"] or not isinstance(agency, str | None) or not isinstance(session, str | None):
             raise InvalidToken("it names no account of this system")
         try:
-            return Principal(claims["sub"], Role(claims["role"]), agency)
+            return Principal(claims["sub"], Role(claims["role"]), agency, session)
         except (KeyError, ValueError):
             raise InvalidToken("it names no role of this system") from None
 
@@ -187,12 +195,13 @@ class Verifier:
     ) -> None:
         trusted: tuple[Issuer, ...] = (Intake(jwks_url), *issuers)
         self._issuers = {issuer.issuer: (issuer, Keys(issuer, refetch_seconds)) for issuer in trusted}
-        self._verified: LRUCache[str, tuple[Principal, float]] = LRUCache(remembered)
+        self._verified: LRUCache[str, tuple[Principal, float, str | None]] = LRUCache(remembered)
+        self._ended: dict[str, float] = {}
 
     async def verify(self, token: str) -> Principal:
         """The token's account. Raises `InvalidToken`, or `KeysUnavailable` if the issuer cannot be asked."""
         known = self._verified.get(token)
-        if known and known[1] > time.time():
+        if known and known[1] > time.time() and known[2] not in self._ended:
             return known[0]
         header, payload = _unverified(token)
         name, algorithm, kid = payload.get("iss"), header.get("alg"), header.get("kid")
@@ -222,8 +231,19 @@ class Verifier:
         if lasts > issuer.longest_seconds:
             raise InvalidToken("it is valid for too long")
         principal = issuer.principal(claims)
-        self._verified[token] = (principal, ends)
+        session = named(principal.session) if principal.session else None
+        if session in self._ended:
+            raise InvalidToken("its session has ended")
+        self._verified[token] = (principal, ends, session)
         return principal
+
+    def end(self, sessions: Iterable[str], seconds: float) -> None:
+        """Accept no more tokens of these sessions (`named`), which live ``seconds`` at most."""
+        at = time.time()
+        for session in sessions:
+            self._ended.setdefault(session, at + seconds)
+        for session in [session for session, until in self._ended.items() if until < at]:
+            del self._ended[session]
 
     def trust(self, key: jwt.PyJWK) -> None:
         """Know a key of intake's without fetching: for intake itself."""

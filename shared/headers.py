@@ -17,7 +17,7 @@ _HEADERS = (
     (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),  # browsers heed it over TLS only
 )
 _NOTHING = b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
-_METHODS = ("GET", "POST", "PUT", "PATCH")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _SENT = ("Authorization", "Content-Type", "Idempotency-Key", "traceparent")
 _READ = ("Retry-After", "RateLimit", "RateLimit-Policy", "x-trace-id")
 

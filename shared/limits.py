@@ -32,7 +32,9 @@ log = structlog.get_logger()
 
 LIMITED = Counter("lapor_http_requests_limited_total", "Requests refused since one asks too often.", ["rate"])
 
-_SIGN_IN = ("/v1/tokens", "/v1/citizens")
+_SIGN_IN = ("/v1/tokens", "/v1/citizens", "/v1/codes", "/v1/me/password")
+_REFRESH = "/v1/tokens/refresh"
+"""Frequent, and nothing that could be guessed."""
 _UNCOUNTED = ("/health/", "/metrics", "/.well-known/")
 _DATABASE_SECONDS = 2.0
 
@@ -162,7 +164,7 @@ def kind_of(method: str, path: str) -> Kind | None:
         return "read"
     if path == "/v1/tracking":
         return "guess"
-    if path.startswith(_SIGN_IN):
+    if path.startswith(_SIGN_IN) and path != _REFRESH:
         return "sign-in"
     if path.endswith("/photos"):
         return "upload"

@@ -28,6 +28,7 @@ from shared.auth import Verifier
 from shared.connections import kafka_options
 from shared.consumer import EventConsumer
 from shared.direct import ShortWay
+from shared.ended_sessions import EVERY, EndedSessionsReader
 from shared.events import now
 from shared.headers import SecurityHeaders, cross_origin
 from shared.journal import Journal, Projecting
@@ -102,6 +103,10 @@ class Service:
         self._missing = "start-up"
         self._refused = ""
         self._rejoin = False
+        if name != "intake":  # which knows by itself
+            signed_out = EndedSessionsReader(settings.intake_url, self.verifier)
+            self.every(EVERY, signed_out.read)
+            self.after_stop(signed_out.close)
 
     def journal(self, projections: Sequence[Projecting]) -> Journal:
         """This service's journal, which keeps ``projections`` up to date with what it writes."""

@@ -54,6 +54,14 @@ class ServiceSettings(BaseSettings):
     pseudonym_key_file: Path | None = Field(
         None, description="at least 32 random bytes by which intake, notify and opd know anonymous reporters"
     )
+    code_key_file: Path | None = Field(
+        None, description="at least 32 random bytes from which intake and notify make one-time codes"
+    )
+    sms_domain: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*$",
+        description="the e-mail-to-SMS gateway's: codes go to <digits>@domain; none: phone numbers cannot be verified",
+    )
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     topic_partitions: int = Field(3, ge=1, description="of each topic: the most processes of one service that share it")

@@ -9,7 +9,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from shared.agency_feed import AGENCY_TOPICS, agency_topic
 from shared.connections import kafka_options
-from shared.events import CHAIN_TOPICS, EVENTS, CitizenContact
+from shared.events import CHAIN_TOPICS, EVENTS, CitizenCode, CitizenContact
 from shared.publisher import MAX_RECORD_BYTES
 from shared.settings import ServiceSettings
 
@@ -17,6 +17,7 @@ SERVICES = ("intake", "routing", "opd", "notify", "sla")
 
 _YEARS = 5 * 365 * 24 * 3600 * 1000
 _MONTHS = 92 * 24 * 3600 * 1000
+_HOUR = 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def agency_spec(settings: ServiceSettings, code: str) -> TopicSpec:
 
 def specs(settings: ServiceSettings) -> list[TopicSpec]:
     """The topics of an installation but for its agencies' own: events of the chain are kept five years, side events
-    three months."""
+    three months, where codes are to be sent an hour."""
     topics: list[TopicSpec] = []
     for name in EVENTS:
         config = {"retention.ms": str(_YEARS if name in CHAIN_TOPICS else _MONTHS), "cleanup.policy": "delete"}
@@ -51,6 +52,8 @@ def specs(settings: ServiceSettings) -> list[TopicSpec]:
                 "min.cleanable.dirty.ratio": "0.1",
                 "max.compaction.lag.ms": "86400000",
             }
+        if name == CitizenCode.topic:
+            config = {"retention.ms": str(_HOUR), "segment.ms": str(_HOUR // 4), "cleanup.policy": "delete"}
         topics.append(TopicSpec(settings.topic_prefix + name, settings.topic_partitions, config))
     for service in SERVICES:
         name = dead_letters(settings.group(service))

@@ -1,8 +1,12 @@
 """The people of the demo, each signed in and acting over the public HTTP APIs as a frontend would."""
 
 import asyncio
+import email
+import email.policy
+import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -96,16 +100,41 @@ def staff(target: Target, role: str, agency: str | None = None) -> Person:
     return Person(target, Identity(account.name, account.role, account.login), account.password)
 
 
-async def citizen(target: Target, name: str, language: str = "id") -> Person:
-    """A citizen who registers now, under an address that no earlier run has used; enter it to sign in."""
-    email = f"{name.split()[0].lower()}.{secrets.token_hex(3)}@warga.example"
+async def citizen(target: Target, name: str, language: str = "id", say: Callable[[str], None] | None = None) -> Person:
+    """A citizen who registers now, under an address that no earlier run has used; enter it to sign in. ``say`` is told
+    of the code that came."""
+    address = f"{name.split()[0].lower()}.{secrets.token_hex(3)}@warga.example"
     password = secrets.token_urlsafe(12)
-    async with httpx.AsyncClient(timeout=30) as client:
-        _json(
-            await client.post(
-                f"{target.urls['intake']}/v1/citizens",
-                json={"name": name, "email": email, "password": password, "language": language},
-                headers={"Idempotency-Key": secrets.token_hex(16)},
+    await register(target, {"name": name, "email": address, "password": password, "language": language}, say)
+    return Person(target, Identity(name, "citizen", address), password)
+
+
+async def register(target: Target, who: Json, say: Callable[[str], None] | None = None) -> Json:
+    """Register with an e-mail address, and confirm it by the code that comes there; what is answered then. Raises
+    DemoFailed."""
+    async with httpx.AsyncClient(base_url=target.urls["intake"], timeout=30) as client:
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        asked = _json(await client.post("/v1/citizens", json=who, headers=headers))
+        code = await code_sent(target, who["email"])
+        if say:
+            say(
+                f"{who['name']} registers: the code {code} came by e-mail to {asked['sent_to']}, and confirms the address"
             )
-        )
-    return Person(target, Identity(name, "citizen", email), password)
+        given = {"registration_id": asked["registration_id"], "code": code}
+        return _json(await client.post("/v1/citizens/confirm", json=given))
+
+
+async def code_sent(target: Target, address: str) -> str:
+    """The one-time code in the latest e-mail to an address, once it has come. Raises DemoFailed."""
+    deadline = time.monotonic() + PATIENCE
+    read: set[str] = set()
+    while time.monotonic() < deadline:
+        unread = {path.name for path in target.mail_dir.glob("*.eml")} - read
+        for name in sorted(unread, reverse=True):
+            mail = email.message_from_bytes((target.mail_dir / name).read_bytes(), policy=email.policy.default)
+            body = mail.get_body(("plain",))
+            if mail["X-Envelope-To"] == address and body and (code := re.search(r"\b\d{6}\b", body.get_content())):
+                return code[0]
+        read |= unread
+        await asyncio.sleep(0.05)
+    raise DemoFailed(f"no code came to {address} within {PATIENCE:.0f} s")

@@ -32,7 +32,7 @@ async def _play(target: Target, console: Console) -> None:
     async with AsyncExitStack() as stack:
         witness = await stack.enter_async_context(Witness(target))
         cast = Cast(
-            citizen=await stack.enter_async_context(await citizen(target, "Siti Aminah")),
+            citizen=await stack.enter_async_context(await citizen(target, "Siti Aminah", say=console.print)),
             central=await stack.enter_async_context(staff(target, Role.CENTRAL_OPERATOR)),
             regional=await stack.enter_async_context(staff(target, Role.REGIONAL_OPERATOR)),
             coordinator=await stack.enter_async_context(staff(target, Role.COORDINATOR)),

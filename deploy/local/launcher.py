@@ -33,6 +33,8 @@ from shared.storage import TRANSIENT
 
 READY_WITHIN = 60.0
 SAY_EVERY = 3.0
+SMS_DOMAIN = "sms.lapor.localhost"
+"""The local SMTP server takes what goes to phones, too."""
 
 
 class System:
@@ -162,11 +164,13 @@ def running_system(
             **(overrides or {}),
         }
         known = {"LAPOR_PSEUDONYM_KEY_FILE": str(secrets.pseudonym_key)}
+        coded = {"LAPOR_CODE_KEY_FILE": str(secrets.code_key), "LAPOR_SMS_DOMAIN": SMS_DOMAIN}
         own = {
             "intake": {
                 "LAPOR_SIGNING_KEY_FILE": str(secrets.signing_key),
                 "LAPOR_TRACKING_KEY_FILE": str(secrets.tracking_key),
                 **known,
+                **coded,
             },
             "opd": known,
             "notify": {
@@ -175,6 +179,7 @@ def running_system(
                 "LAPOR_NOTIFY_ACCOUNT": secrets.notify.login,
                 "LAPOR_NOTIFY_PASSWORD": secrets.notify.password,
                 **known,
+                **coded,
             },
         }
         say("Making topics, accounts and agencies")

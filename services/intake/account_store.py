@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shared.journal import Idempotency, KeyReused
 from shared.projection import Document
 from shared.sop import Role
 from shared.storage import ASCENDING, Database, DuplicateKeyError, IndexModel
@@ -20,35 +19,21 @@ class AccountStore:
         self._accounts = database["accounts"]
 
     async def ensure_indexes(self) -> None:
-        """No login twice; a registration's Idempotency-Key once; contacts that notify has not been told."""
+        """No login twice; contacts that notify has not been told."""
         await self._accounts.create_indexes(
             [
                 IndexModel([("logins", ASCENDING)], unique=True),
-                IndexModel(
-                    [("registration.key", ASCENDING)],
-                    unique=True,
-                    partialFilterExpression={"registration.key": {"$exists": True}},
-                ),
                 IndexModel([("contact_due", ASCENDING)], partialFilterExpression={"contact_due": True}),
                 IndexModel([("role", ASCENDING), ("name", ASCENDING)]),
             ]
         )
 
-    async def add(self, account: Document, once: Idempotency | None = None) -> Document:
-        """Store a new account; or give the one that the same request made before.
-
-        Raises LoginTaken, and KeyReused if the key was used for another registration."""
-        if once:
-            account = {**account, "registration": {"key": once.key, "request": once.request}}
+    async def add(self, account: Document) -> Document:
+        """Store a new account; returns it. Raises LoginTaken."""
         try:
             await self._accounts.insert_one(account)
         except DuplicateKeyError:
-            earlier = await self._accounts.find_one({"registration.key": once.key}) if once else None
-            if earlier is None:
-                raise LoginTaken from None
-            if once and earlier["registration"]["request"] != once.request:
-                raise KeyReused from None
-            return earlier
+            raise LoginTaken from None
         return account
 
     async def find(self, account_id: str) -> Document | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from services.intake.account_store import AccountStore
 from services.intake.identity import IdentityRefused, NewAccount, Passwords, check_password, normal_login
+from services.intake.session_store import SessionStore
 from shared.projection import Document
 from shared.settings import ServiceSettings
 from shared.sop import Role
@@ -49,12 +50,13 @@ async def add_staff(settings: ServiceSettings, *staff: Staff) -> int:
         store = AccountStore(client[settings.database("intake")])
         await store.ensure_indexes()
         passwords = Passwords()
-        return sum(await asyncio.gather(*(_put(store, passwords, one) for one in staff)))
+        sessions = SessionStore(client[settings.database("intake")])
+        return sum(await asyncio.gather(*(_put(store, sessions, passwords, one) for one in staff)))
     finally:
         client.close()
 
 
-async def _put(store: AccountStore, passwords: Passwords, one: Staff) -> bool:
+async def _put(store: AccountStore, sessions: SessionStore, passwords: Passwords, one: Staff) -> bool:
     login = normal_login(one.login)
     existing = await store.by_login(login)
     if existing is None:
@@ -68,9 +70,12 @@ async def _put(store: AccountStore, passwords: Passwords, one: Staff) -> bool:
     same = all(existing[name] == value for name, value in wanted.items())
     if same and await passwords.verify(existing["password_hash"], one.password):
         return False
-    return await store.change(
+    changed = await store.change(
         existing["_id"], existing["version"], {**wanted, "password_hash": await passwords.hash(one.password)}
     )
+    if changed:
+        await sessions.end_all(existing["_id"])
+    return changed
 
 
 async def list_staff(settings: ServiceSettings) -> list[Document]:
@@ -83,13 +88,16 @@ async def list_staff(settings: ServiceSettings) -> list[Document]:
 
 
 async def disable_staff(settings: ServiceSettings, login: str) -> bool:
-    """End an account's sign-in; False if there is no such staff account. Tokens that were given end by themselves."""
+    """End an account's sign-in and its sessions; False if there is no such staff account."""
     client = connect(settings)
     try:
         store = AccountStore(client[settings.database("intake")])
         account = await store.by_login(normal_login(login))
         if account is None or account["role"] == Role.CITIZEN.value:
             return False
-        return await store.change(account["_id"], account["version"], {"active": False})
+        changed = await store.change(account["_id"], account["version"], {"active": False})
+        if changed:
+            await SessionStore(client[settings.database("intake")]).end_all(account["_id"])
+        return changed
     finally:
         client.close()

@@ -6,14 +6,20 @@ import jwt
 from fastapi import FastAPI
 
 from services.intake.account_store import AccountStore
-from services.intake.api import complaints, people, sign_in, tracking
+from services.intake.api import complaints, own_sessions, people, registration, sign_in, tracking
+from services.intake.api.contacts import Contacts
+from services.intake.challenge_store import ChallengeStore
+from services.intake.challenges import Challenges
 from services.intake.identity import Passwords
 from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
 from services.intake.projection import CONSUMES, ISSUES
+from services.intake.session_store import SessionStore
+from services.intake.sessions import Lifetimes, Sessions
 from services.intake.settings import Settings
 from services.intake.store import AccessStore, ComplaintStore
 from shared import telemetry
+from shared.codes import OneTimeCodes
 from shared.photos import Photos
 from shared.pseudonyms import Pseudonyms
 from shared.service import Contract, Service
@@ -29,7 +35,16 @@ def build(settings: Settings) -> FastAPI:
     passwords = Passwords()
     store = ComplaintStore(service.database, settings.deadlines, pseudonyms)
     accounts, accesses = AccountStore(service.database), AccessStore(service.database)
+    session_store, challenge_store = SessionStore(service.database), ChallengeStore(service.database)
+    challenges = Challenges(challenge_store, OneTimeCodes(settings.code_key_file), service.publisher)
+    lifetimes = Lifetimes(
+        timedelta(days=settings.session_idle_days),
+        timedelta(days=settings.session_days),
+        timedelta(hours=settings.staff_session_hours),
+    )
+    sessions = Sessions(session_store, accounts, keys, lifetimes, service.verifier)
     journal = service.journal([store.projection])
+    contacts = Contacts(accounts, challenges, journal, sms=settings.sms_domain is not None)
     intake = complaints.Intake(
         store,
         accounts,
@@ -43,23 +58,27 @@ def build(settings: Settings) -> FastAPI:
         pseudonyms,
     )
     service.consume(store.projection.apply)
-    for step in (store.ensure_indexes, accounts.ensure_indexes, accesses.ensure_indexes):
-        service.before_start(step)
+    for part in (store, accounts, accesses, session_store, challenge_store):
+        service.before_start(part.ensure_indexes)
 
     async def count() -> None:
         for status, known in (await store.count_by_status()).items():
             telemetry.CASES.labels(status).set(known)
 
     service.every(timedelta(seconds=15), count)
-    service.every(timedelta(seconds=10), people.healing(accounts, journal))
+    service.every(timedelta(seconds=1), sessions.learn)
+    service.every(timedelta(0), challenges.send)
+    service.every(timedelta(seconds=10), contacts.heal)
     service.every(timedelta(seconds=10), intake.close_lapsed)
     return service.app(
         "LAPOR! Pontianak: intake",
         "Citizens, sign-in, reports and photos: SOP step 1, corrections, ratings and tracking.",
         [
             complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
-            people.router(accounts, accesses, journal, passwords),
-            sign_in.router(accounts, passwords, keys),
+            registration.router(accounts, challenges, contacts, passwords, sessions),
+            people.router(accounts, accesses, challenges, contacts),
+            sign_in.router(accounts, passwords, keys, sessions, challenges, contacts),
+            own_sessions.router(sessions),
             tracking.router(intake),
         ],
     )

@@ -38,7 +38,7 @@ async def _carry_out(given: argparse.Namespace) -> int:
     elif not await disable_staff(settings, given.username):
         return _fail(f"There is no staff account {given.username}; `staff list` shows them.")
     else:
-        _say(f"{given.username}: disabled; tokens that were given end within minutes")
+        _say(f"{given.username}: disabled, and signed out everywhere")
     return 0
 
 

@@ -24,13 +24,13 @@ class SigningKeys:
     def __init__(self, signing: Path, previous: Path | None, lifetime: timedelta) -> None:
         self._private, current = _load(signing)
         self._kid = str(current["kid"])
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self.jwks: dict[str, list[dict[str, Any]]] = {"keys": [current, *([_load(previous)[1]] if previous else [])]}
 
     def token(self, principal: Principal) -> tuple[str, int]:
         """A signed token for an account, and its lifetime in seconds. It holds no personal data."""
         issued_at = int(time.time())
-        seconds = int(self._lifetime.total_seconds())
+        seconds = int(self.lifetime.total_seconds())
         claims: dict[str, Any] = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -41,6 +41,8 @@ class SigningKeys:
         }
         if principal.agency:
             claims["agency"] = principal.agency
+        if principal.session:
+            claims["sid"] = principal.session
         return jwt.encode(claims, self._private, ALGORITHM, {"kid": self._kid}), seconds
 
 

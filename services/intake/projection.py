@@ -4,14 +4,21 @@ from collections.abc import Sequence
 
 from shared.calendar import Deadlines
 from shared.case import Case
-from shared.events import CHAIN_TOPICS, CitizenContact, ComplaintEvent, NotificationDelivered, ProgressNoted
+from shared.events import (
+    CHAIN_TOPICS,
+    CitizenCode,
+    CitizenContact,
+    ComplaintEvent,
+    NotificationDelivered,
+    ProgressNoted,
+)
 from shared.projection import Derive, Document
 from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import Transition, clock_of
 
 TAKES = (*CHAIN_TOPICS, ProgressNoted.topic, NotificationDelivered.topic)
 _MOVES = (Transition.SUBMITTED, Transition.RESUBMITTED, Transition.REOPENED, Transition.CLOSED)
-ISSUES = (*(move.topic for move in _MOVES), CitizenContact.topic)
+ISSUES = (*(move.topic for move in _MOVES), CitizenContact.topic, CitizenCode.topic)
 CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
 
 

@@ -22,7 +22,11 @@ class Settings(ServiceSettings):
     pseudonym_key_file: Path = Field(
         description="at least 32 random bytes, from which anonymous reporters' pseudonyms are made"
     )
-    token_minutes: int = Field(30, ge=1, le=24 * 60)
+    code_key_file: Path = Field(description="at least 32 random bytes, from which one-time codes are made")
+    token_minutes: int = Field(10, ge=1, le=24 * 60, description="life of an access token")
+    session_idle_days: float = Field(30, gt=0, description="a session that is not refreshed for so long ends")
+    session_days: float = Field(90, gt=0, description="the longest session of a citizen")
+    staff_session_hours: float = Field(12, gt=0, description="the longest session of staff")
     city_file: Path = DEFAULT_CITY
     categories_file: Path = _DATA / "categories.json"
     photos: PhotoSettings = PhotoSettings()

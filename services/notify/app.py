@@ -1,5 +1,6 @@
 """Puts the notify service together."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -7,6 +8,8 @@ from fastapi import FastAPI
 
 from services.notify import api
 from services.notify.arrivals import Arrivals
+from services.notify.code_store import CodeStore
+from services.notify.codes import CARRIERS, Codes
 from services.notify.compose import Composer
 from services.notify.delivery_store import DeliveryStore
 from services.notify.evidence import Evidence
@@ -16,6 +19,7 @@ from services.notify.settings import Settings
 from services.notify.smtp import MailConnection
 from services.notify.store import CitizenStore, InboxStore
 from services.notify.texts import Texts
+from shared.events import Event
 from shared.service import Contract, Service
 
 
@@ -38,14 +42,23 @@ def build(settings: Settings) -> FastAPI:
     composer = Composer(texts, settings.mail_from, settings.report_link)
     outbox = Outbox(settings, deliveries, citizens, journal, composer, evidence)
 
-    service.consume(arrivals.apply)
+    code_store = CodeStore(service.database)
+    codes = Codes(settings, code_store, texts, composer)
+
+    async def take(events: Sequence[Event]) -> None:
+        await codes.take(events)
+        await arrivals.apply(events)
+
+    service.consume(take)
+    service.before_start(code_store.ensure_indexes)
     service.before_start(inbox.ensure_indexes)
     service.before_start(deliveries.ensure_indexes)
     service.every(timedelta(0), outbox.turn)
     service.every(timedelta(seconds=15), outbox.count)
-    for _ in range(settings.smtp_connections):
+    carriers = [outbox.carry] * settings.smtp_connections + [codes.carry] * CARRIERS
+    for carry in carriers:
         connection = MailConnection(settings)
-        service.every(timedelta(0), partial(outbox.carry, connection))
+        service.every(timedelta(0), partial(carry, connection))
         service.after_stop(connection.close)
     service.after_stop(outbox.release)
     service.after_stop(evidence.close)

@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate, parseaddr
 
-from services.notify.texts import Language, Photos, Texts, one_line
+from services.notify.texts import Language, Photos, Text, Texts, one_line
 from shared.projection import Document
 
 
@@ -57,6 +57,20 @@ class Composer:
                 photo, "image", "jpeg", cid=f"<{content_id}>", filename=f"{number}-{index}.jpg", disposition="inline"
             )
         message["Content-Language"] = language
+        return message
+
+    def bare(self, text: Text, language: Language, recipient: str, about: str, *, short: bool) -> EmailMessage:
+        """A text by itself, without a greeting: to an address that nobody may have confirmed yet. ``short``: its first
+        paragraph only, as an SMS. Raises `BadAddress`."""
+        message = EmailMessage(policy=SMTP)
+        message["From"] = self._sender
+        message["To"] = _address("", recipient)
+        message["Subject"] = text.subject
+        message["Date"] = formatdate(usegmt=True)
+        message["Message-ID"] = f"<code.{about}@{self._sender.domain}>"
+        message["Auto-Submitted"] = "auto-generated"
+        message["Content-Language"] = language
+        message.set_content((text.body.split("\n\n")[0] if short else text.body) + "\n")
         return message
 
 

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 
 from services.notify.notices import CITIZEN, NOTICES, CitizenNotice, Notice, notices_of
 from shared.calendar import Deadlines
-from shared.events import Answered, CitizenContact, ComplaintEvent, Event, NotificationDelivered
+from shared.events import Answered, CitizenCode, CitizenContact, ComplaintEvent, Event, NotificationDelivered
 from shared.projection import Document
 from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import Clock
 
-TAKES = (*dict.fromkeys(notice.event.topic for notice in NOTICES), CitizenContact.topic)
+TAKES = (*dict.fromkeys(notice.event.topic for notice in NOTICES), CitizenContact.topic, CitizenCode.topic)
 ISSUES = (Answered.topic, NotificationDelivered.topic)
 CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from services.notify.notices import BY_NAME
 from shared.calendar import CITY
+from shared.events import CitizenCode
 
 Language = Literal["id", "en"]
 Photos = Literal["attached", "elsewhere", "with_report"]
@@ -31,6 +32,8 @@ _DAYS: Mapping[Language, str] = {
     "id": "Senin Selasa Rabu Kamis Jumat Sabtu Minggu",
     "en": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
 }
+ABOUT_SIGN_IN: tuple[str, ...] = get_args(CitizenCode.model_fields["purpose"].annotation)
+"""What is told besides notices: ``texts/<language>/code_<purpose>.j2``, whose first paragraph is the whole SMS."""
 _CAPTIONS: Mapping[Language, str] = {"id": "Foto hasil pekerjaan", "en": "Photo of the finished work"}
 
 
@@ -64,7 +67,7 @@ class Texts:
             # Plain text: the HTML page below escapes what it is made from.
             plain = Environment(loader=FileSystemLoader(folder), autoescape=False, **options)  # noqa: S701
             plain.filters["moment"] = _moment(language)
-            for notice in BY_NAME:
+            for notice in (*BY_NAME, *(f"code_{purpose}" for purpose in ABOUT_SIGN_IN)):
                 subject, _, body = (folder / f"{notice}.j2").read_text("utf-8").partition("\n")
                 self._subjects[notice, language] = plain.from_string(subject)
                 self._bodies[notice, language] = plain.from_string(body)
@@ -80,6 +83,13 @@ class Texts:
         return Text(
             subject=one_line(self._subjects[notice, language].render(values)),
             body=_paragraphs(self._bodies[notice, language].render(values)),
+        )
+
+    def about_sign_in(self, purpose: str, language: Language, code: str, expires_at: datetime) -> Text:
+        """The text that carries a one-time code, or tells of what was asked for in somebody's name."""
+        name, values = (f"code_{purpose}", language), {"code": code, "expires_at": expires_at}
+        return Text(
+            subject=one_line(self._subjects[name].render(values)), body=_paragraphs(self._bodies[name].render(values))
         )
 
     def mail(self, text: Text, language: Language, name: str, link: str, photo_ids: tuple[str, ...] = ()) -> Mail:

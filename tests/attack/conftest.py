@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -21,6 +22,8 @@ from deploy.demo.target import SignIn, Target
 from deploy.local.launcher import System, running_system
 from deploy.local.servers import Servers
 from deploy.local.settings import LocalSettings
+from services.intake.keys import SigningKeys
+from shared.auth import Principal
 from shared.events import now
 from shared.sop import Role
 
@@ -134,15 +137,19 @@ def attacked(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="session")
 async def world(attacked: tuple[System, Target]) -> AsyncIterator[World]:
     """The system with people and complaints in it."""
-    _, target = attacked
+    system, target = attacked
     people: dict[Role, Person] = {Role.CITIZEN: await citizen(target, "Siti Aminah")}
     for role in (Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR, Role.ADMIN):
         people[role] = staff(target, role)
     people[Role.AGENCY_OPERATOR] = staff(target, Role.AGENCY_OPERATOR, "DPUPR")
     made = World(target, people)
     async with AsyncExitStack() as stack:
-        for person in people.values():
+        keys = SigningKeys(system.credentials.signing_key, None, timedelta(hours=10))
+        for role, person in people.items():
             await stack.enter_async_context(person)
+            me = await person.get("intake", "/v1/me")
+            token, _ = keys.token(Principal(me["id"], role, me["agency"]))
+            person._client.headers["Authorization"] = f"Bearer {token}"  # of no session: attacks sign it out in vain
         for transition in ("submitted", "forwarded", "assigned", "started", "completed", "documented"):
             made.cases[transition] = await made.carried(transition)
         yield made

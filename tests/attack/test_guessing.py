@@ -6,9 +6,11 @@ import secrets
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
+from pymongo import AsyncMongoClient
 
 from deploy.demo.people import Person
 from services.intake.number import new_number
@@ -21,13 +23,20 @@ ROUNDS = 300 if FULL else 60
 Ask = Callable[[], Awaitable[httpx.Response]]
 
 
-async def medians(one: Ask, other: Ask, rounds: int) -> tuple[float, float, float]:
+async def nothing() -> None:
+    """What comes before a question by itself."""
+
+
+async def medians(
+    one: Ask, other: Ask, rounds: int, before: Callable[[], Awaitable[None]] = nothing
+) -> tuple[float, float, float]:
     """Milliseconds that two questions take at the median, asked in turn and in a shuffled order; and the spread of one
     of them: the difference between the medians of its own two halves."""
     draw = random.Random(SEED)
     took: dict[int, list[float]] = {0: [], 1: []}
     for _ in range(rounds):
         for which in draw.sample((0, 1), 2):
+            await before()
             began = time.perf_counter()
             await (one, other)[which]()
             took[which].append((time.perf_counter() - began) * 1000)
@@ -78,6 +87,46 @@ async def test_looking_for_what_exists_is_like_looking_for_what_does_not(world: 
         for name, (exists, not_there, allowed, rounds) in pairs.items():
             same(await exists(), await not_there())
             one, other, noise = await medians(exists, not_there, rounds)
+            print(f"{name}: {one:.2f} ms where it exists, {other:.2f} ms where it does not (noise {noise:.2f} ms)")
+            assert abs(one - other) < allowed + 3 * noise, f"{name}: {one:.2f} and {other:.2f} ms"
+
+
+@pytest.mark.timeout(600)
+async def test_whether_an_address_is_registered_is_not_told(world: World) -> None:
+    """By asking for a code, by registering, and by a code that cannot be right."""
+    known = world.people[Role.CITIZEN].identity.login
+    async with world.client("intake") as client, AsyncMongoClient[dict[str, Any]](world.target.mongo_url) as mongo:
+        counts = mongo[f"{world.target.namespace}_intake"]["code_counts"]
+
+        async def rested() -> None:  # of both, so that neither has a shorter way
+            await counts.delete_many({})
+            await asyncio.sleep(0.02)
+
+        def stranger() -> str:
+            return f"{secrets.token_hex(4)}@{known.partition('@')[2]}"
+
+        def code(login: Callable[[], str]) -> Ask:
+            return lambda: client.post("/v1/codes", json={"login": login()})
+
+        def register(login: Callable[[], str]) -> Ask:
+            body = {"name": "Budi Santoso", "password": "kuda parit lampu senja"}
+            return lambda: client.post("/v1/citizens", json=body | {"email": login()})
+
+        async def entered(login: str) -> Ask:
+            await rested()
+            challenge = (await client.post("/v1/codes", json={"login": login})).json()["challenge_id"]
+            return lambda: client.post("/v1/tokens", json={"challenge_id": challenge, "code": "0000000"})
+
+        pairs: dict[str, tuple[Ask, Ask, float, int]] = {
+            "a code": (code(lambda: known), code(stranger), 1.5, ROUNDS),
+            "a wrong code": (await entered(known), await entered(stranger()), 1.0, ROUNDS),
+            "registering": (register(lambda: known), register(stranger), 8.0, max(ROUNDS // 4, 15)),
+        }
+        for name, (exists, not_there, allowed, rounds) in pairs.items():
+            await rested()
+            yes, no = await exists(), await not_there()
+            assert (yes.status_code, len(yes.content)) == (no.status_code, len(no.content)), name
+            one, other, noise = await medians(exists, not_there, rounds, rested)
             print(f"{name}: {one:.2f} ms where it exists, {other:.2f} ms where it does not (noise {noise:.2f} ms)")
             assert abs(one - other) < allowed + 3 * noise, f"{name}: {one:.2f} and {other:.2f} ms"
 

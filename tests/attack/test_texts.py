@@ -6,7 +6,7 @@ import html
 from email.message import EmailMessage
 from typing import Any
 
-from deploy.demo.people import Identity, Person
+from deploy.demo.people import Identity, Person, register
 from shared.sop import Role
 from tests.attack.conftest import World
 from tests.attack.operations import operations
@@ -23,9 +23,7 @@ async def attacker(world: World) -> Person:
     """A citizen whose name is an attack."""
     address = "penyerang.kapuas@warga.example"
     body = {"name": f"{IMAGE}{BREAK}", "email": address, "password": "kuda parit lampu senja"}
-    async with world.client("intake") as client:
-        made = await client.post("/v1/citizens", json=body)
-        assert made.status_code == 201, made.text
+    await register(world.target, body)
     return Person(world.target, Identity("penyerang", "citizen", address), body["password"])
 
 

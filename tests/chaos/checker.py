@@ -98,6 +98,8 @@ def acknowledged_exists(matter: Matter) -> Iterable[Violation]:
     for op, attempts in matter.history.ops():
         for told in (a for a in attempts if a.acknowledged):
             answer = told.answer or {}
+            if told.move == "asked":  # for a code; the account comes with "registered"
+                continue
             if told.move == "registered":
                 if answer.get("citizen_id") not in accounts:
                     yield Violation("P1", op, f"citizen {answer.get('citizen_id')} was told that they are registered")

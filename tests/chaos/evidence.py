@@ -122,7 +122,7 @@ async def _topics(found: Evidence, bootstrap: str, namespace: str) -> None:
                     if partition.topic.endswith(".dlq"):
                         service = partition.topic.removeprefix(f"{namespace}-").removesuffix(".dlq")
                         found.dead_letters.setdefault(service, []).append(record)
-                    else:
+                    elif record.topic != "citizen.code":  # which is no journal's: the challenge is its outbox
                         found.records.append(record)
             for partition in list(left):
                 if await consumer.position(partition) >= ends[partition]:

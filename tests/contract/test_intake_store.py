@@ -11,7 +11,7 @@ from services.intake.identity import NewAccount
 from services.intake.store import AccessStore, ComplaintStore
 from shared.calendar import Deadlines
 from shared.events import Event, new_id, now
-from shared.journal import Idempotency, Journal, KeyReused, Taken
+from shared.journal import Journal, Taken
 from shared.projection import Document
 from shared.sop import Role, Transition
 from shared.storage import Database, MongoJournal, connect
@@ -67,18 +67,6 @@ async def test_of_twenty_registrations_of_one_address_one_wins(accounts: Account
     )
     assert sum(isinstance(o, LoginTaken) for o in outcome) == 19
     assert sum(isinstance(o, dict) for o in outcome) == 1
-
-
-async def test_a_registration_is_carried_out_once_per_key(accounts: AccountStore) -> None:
-    once = Idempotency.of("anonymous", "POST", "a-key-of-mine", b"body")
-    first = await accounts.add(account("siti@warga.example"), once)
-    assert (await accounts.add(account("siti@warga.example"), once))["_id"] == first["_id"]
-    with pytest.raises(KeyReused):
-        await accounts.add(account("b@warga.example"), Idempotency.of("anonymous", "POST", "a-key-of-mine", b"other"))
-    with pytest.raises(LoginTaken):
-        await accounts.add(account("siti@warga.example"), Idempotency.of("anonymous", "POST", "another-key", b"body"))
-    for n in range(2):  # accounts without a key do not meet in the index
-        await accounts.add(account(f"{n}@warga.example"))
 
 
 async def test_of_twenty_changes_of_one_version_one_wins(accounts: AccountStore) -> None:

@@ -65,6 +65,7 @@ async def test_topics_are_kept_as_long_as_said(settings: ServiceSettings) -> Non
     expected = {
         f"{settings.namespace}.complaint.submitted": (3, "delete", FIVE_YEARS),
         f"{settings.namespace}.sla.breached": (3, "delete", THREE_MONTHS),
+        f"{settings.namespace}.citizen.code": (3, "delete", 3600 * 1000),
         f"{settings.namespace}-opd.dlq": (1, "delete", FIVE_YEARS),
     }
     for name, (partitions, policy, retention) in expected.items():

@@ -16,11 +16,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from pymongo import MongoClient
 
-from deploy.demo.people import Identity, Person, staff
+from deploy.demo.people import Identity, Person, code_sent, register, staff
 from deploy.demo.pictures import street
 from deploy.demo.target import Target
-from deploy.local.launcher import System
-from shared.events import CitizenContact, now
+from deploy.local.launcher import SMS_DOMAIN, System
+from shared.events import RESTRICTED, CitizenContact, now
 from shared.sop import Role
 from tests.chaos.evidence import places
 from tests.support.running import until
@@ -40,7 +40,11 @@ TRANSITIONS = {
     "document": "documented",
 }
 KEPT = {
-    "intake": {"accounts": "who the citizens are", "journal": "the outbox of citizen.contact"},
+    "intake": {
+        "accounts": "who the citizens are",
+        "journal": "the outbox of citizen.contact",
+        "challenges": "who has asked for a code, for minutes",
+    },
     "notify": {"contacts": "how they are reached"},
 }
 """The only places that may hold personal data, of all databases."""
@@ -71,14 +75,29 @@ class Canary:
 async def registered(target: Target, canary: Canary) -> Person:
     """The canary's account; enter it to sign in."""
     body = {name: getattr(canary, name) for name in ("name", "email", "phone", "password")}
+    made = await register(target, body)
     async with httpx.AsyncClient(base_url=target.urls["intake"], timeout=30) as client:
-        assert (await client.post("/v1/citizens", json=body)).status_code == 201
-        assert (await client.post("/v1/citizens", json=body)).status_code == 409, "twice"
+        (pending,) = made["pending"]
+        given = {"challenge_id": pending["challenge_id"], "code": await code_sent(target, _gateway(canary.phone))}
+        mine = {"Authorization": f"Bearer {made['access_token']}"}
+        assert (await client.post("/v1/me/contacts/confirm", json=given, headers=mine)).status_code == 200
+        again = await client.post("/v1/citizens", json=body)
+        assert again.status_code == 429, "a message was sent to the address a moment ago"
+        assert canary.tag not in again.text
+        given["code"] = "000000"
+        assert (await client.post("/v1/citizens/confirm", json=given)).status_code == 422
+        assert (await client.post("/v1/me/contacts/confirm", json=given, headers=mine)).status_code == 422
+        assert (await client.post("/v1/codes", json={"login": canary.phone})).status_code in (202, 429)
         assert (await client.post("/v1/citizens", json=body | {"language": "xx"})).status_code == 422
         assert (await client.post("/v1/citizens", content=json.dumps(body)[:-1])).status_code == 422, "no JSON"
         wrong = {"login": canary.email, "password": canary.password + "?"}
         assert (await client.post("/v1/tokens", json=wrong)).status_code == 401
     return Person(target, Identity(canary.name, "citizen", canary.email), canary.password)
+
+
+def _gateway(phone: str) -> str:
+    """Where an SMS to the phone goes."""
+    return f"62{phone[1:]}@{SMS_DOMAIN}"
 
 
 async def filed(person: Person, visibility: str) -> str:
@@ -116,12 +135,12 @@ async def carried_through(complaint: str, people: dict[str, Person]) -> list[byt
 
 
 async def records(target: Target) -> AsyncIterator[tuple[str, bytes]]:
-    """Every record of the installation's topics with key, value and headers, but for the restricted topic's."""
+    """Every record of the installation's topics with key, value and headers, but for the restricted topics'."""
     consumer = AIOKafkaConsumer(bootstrap_servers=target.kafka_bootstrap, group_id=None, enable_auto_commit=False)
     await consumer.start()
     try:
         every = await places(target.kafka_bootstrap, target.namespace)
-        shared = [place for place in every if not place.topic.endswith(CitizenContact.topic)]
+        shared = [place for place in every if not place.topic.endswith(tuple(RESTRICTED))]
         consumer.assign(shared)
         await consumer.seek_to_beginning(*shared)
         ends = await consumer.end_offsets(shared)
@@ -207,7 +226,7 @@ async def test_no_canary_is_found_outside_of_its_cage(system: System, target: Ta
 
     for canary in canaries.values():
         to = {address for address, content in letters(target) if canary.found_in(content)}
-        assert to == {canary.email}, "nobody else's e-mail names them"
+        assert to == {canary.email, _gateway(canary.phone)}, "nobody else's e-mail names them"
         assert canary.found_in(repr(_caged(target, canary)).encode()), "a search that could find nothing proves nothing"
 
 

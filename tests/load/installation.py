@@ -17,6 +17,7 @@ from pymongo import MongoClient
 from deploy.local import ports
 from deploy.local.launcher import System, running_system
 from deploy.local.settings import SERVICES, LocalSettings
+from shared.codes import OneTimeCodes
 from shared.settings import ServiceSettings
 from shared.sop import Role
 from tests.images import jpeg
@@ -120,7 +121,7 @@ class Installation:
 
     async def _people(self, citizens: int, email: bool, agencies: int) -> People:
         async with pool(self.urls["intake"], 4) as intake, pool(self.urls["opd"], 2) as opd:
-            accounts = self.system.credentials.staff
+            accounts, codes = self.system.credentials.staff, OneTimeCodes(self.system.credentials.code_key)
             staff = {
                 Role(a.role): await sign_in(intake, a.login, a.password)
                 for a in accounts
@@ -129,7 +130,7 @@ class Installation:
             of_agencies = [a for a in accounts if a.agency][:agencies]
             signed_in = [(str(a.agency), await sign_in(intake, a.login, a.password)) for a in of_agencies]
             return People(
-                tuple(await asyncio.gather(*(register(intake, number, email) for number in range(citizens)))),
+                tuple(await asyncio.gather(*(register(intake, number, email, codes) for number in range(citizens)))),
                 staff,
                 tuple([Agency(c, token, await upload(opd, token, 9000 + i)) for i, (c, token) in enumerate(signed_in)]),
             )
@@ -142,14 +143,16 @@ async def sign_in(intake: Pool, login: str, password: str) -> str:
     return token
 
 
-async def register(intake: Pool, number: int, email: bool) -> Citizen:
+async def register(intake: Pool, number: int, email: bool, codes: OneTimeCodes) -> Citizen:
     """A new citizen, signed in, with a photo."""
     tag = secrets.token_hex(5)
     login = f"warga.{tag}@warga.example" if email else f"08{1 + number % 9}{int(tag, 16) % 10**9:09}"
     contact = {"email": login} if email else {"phone": login}
     body = json.dumps({"name": f"Warga Nomor {number}", "password": PASSWORD, **contact}).encode()
-    made = checked(await intake.send(request("POST", "/v1/citizens", body)), 201)
-    token = await sign_in(intake, login, PASSWORD)
+    asked = checked(await intake.send(request("POST", "/v1/citizens", body)), 202)["registration_id"]
+    given = json.dumps({"registration_id": asked, "code": codes.code(asked)}).encode()
+    made = checked(await intake.send(request("POST", "/v1/citizens/confirm", given)), 201)
+    token = made["access_token"]
     return Citizen(made["citizen_id"], token, await upload(intake, token, number))
 
 

@@ -109,7 +109,7 @@ def test_nobody_moves_for_the_citizen(role: Role) -> None:
 def test_intake_knows_all_that_happens_to_a_complaint() -> None:
     assert set(CHAIN_TOPICS) < set(TAKES)
     assert set(CONSUMES).isdisjoint(ISSUES)
-    assert set(CONSUMES) | set(ISSUES) == {*TAKES, "citizen.contact"}
+    assert set(CONSUMES) | set(ISSUES) == {*TAKES, "citizen.contact", "citizen.code"}
 
 
 @st.composite

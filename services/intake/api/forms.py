@@ -14,6 +14,8 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True)]
 """What a person wrote; blanks around it do not count."""
 Line = Annotated[str, BeforeValidator(lambda text: " ".join(text.split()) if isinstance(text, str) else text)]
 """The same on one line."""
+Name = Annotated[Line, Field(min_length=2, max_length=100, examples=["Siti Aminah"])]
+Language = Literal["id", "en"]
 PhotoId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 

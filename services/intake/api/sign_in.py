@@ -1,20 +1,29 @@
-"""Signing in over HTTP, and the public keys by which its tokens are verified."""
+"""Signing in over HTTP, by password or by a one-time code, and the public keys by which its tokens are verified."""
 
-from typing import Any, Literal
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any, Literal, Self
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from prometheus_client import Counter
 from pydantic import BaseModel, Field
 
 from services.intake.account_store import AccountStore
-from services.intake.identity import Passwords, normal_login
+from services.intake.api.contacts import Contacts
+from services.intake.challenges import Address, Challenges, seconds_left
+from services.intake.identity import Passwords, check_password, normal_login
 from services.intake.keys import SigningKeys
-from shared.auth import Principal
-from shared.http import Problem
+from services.intake.sessions import Grant, SessionRefused, Sessions
+from shared.events import now
+from shared.http import Caller, Problem, not_found
+from shared.projection import Document
 from shared.sop import Role
 
 SIGN_INS = Counter("lapor_sign_ins_total", "Attempts to sign in.", ["outcome"])
 SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
+
+PROVEN_FOR = timedelta(minutes=10)
+"""How long after a sign-in by code a new password may be set without the old one."""
 
 
 class SignIn(BaseModel):
@@ -22,32 +31,142 @@ class SignIn(BaseModel):
     password: str = Field(max_length=128)
 
 
+class SignInByCode(BaseModel):
+    challenge_id: str = Field(max_length=100)
+    code: str = Field(max_length=20, description="the six digits that were sent", examples=["042137"])
+
+
+class AskCode(BaseModel):
+    login: str = Field(max_length=254, description="e-mail address or phone number")
+
+
+class Challenge(BaseModel):
+    """If the login is a citizen's, a code is on its way; the answer is the same if it is nobody's."""
+
+    challenge_id: str
+    expires_in: int = Field(description="seconds")
+
+
 class Token(BaseModel):
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - RFC 6750's name of the scheme
     expires_in: int = Field(description="seconds")
+    refresh_token: str = Field(description="good once, for the next pair")
+
+    @classmethod
+    def of(cls, grant: Grant) -> Self:
+        """As it is answered."""
+        return cls(**asdict(grant))
 
 
-def router(accounts: AccountStore, passwords: Passwords, keys: SigningKeys) -> APIRouter:
+class Refresh(BaseModel):
+    refresh_token: str = Field(max_length=200)
+
+
+class NewPassword(BaseModel):
+    """Without ``current_password`` it takes a session that began by a code a moment ago."""
+
+    new_password: str = Field(min_length=8, max_length=128)
+    current_password: str | None = Field(None, max_length=128)
+
+
+def router(
+    accounts: AccountStore,
+    passwords: Passwords,
+    keys: SigningKeys,
+    sessions: Sessions,
+    challenges: Challenges,
+    contacts: Contacts,
+) -> APIRouter:
     """The routes of sign-in."""
     api = APIRouter(tags=["people"])
 
-    @api.post("/v1/tokens", summary="Sign in")
-    async def sign_in(body: SignIn) -> Token:
-        account = await accounts.by_login(normal_login(body.login))
-        usable = account if account and account["active"] else None
-        if not await passwords.verify(usable["password_hash"] if usable else None, body.password) or usable is None:
-            SIGN_INS.labels("refused").inc()
+    @api.post("/v1/tokens", summary="Sign in, by password or by a code that was sent")
+    async def sign_in(body: SignIn | SignInByCode) -> Token:
+        if isinstance(body, SignIn):
+            account = await _by_password(body)
+        else:
+            account = await _by_code(body)
+        SIGN_INS.labels("refused" if account is None else "accepted").inc()
+        if account is None and isinstance(body, SignIn):
             detail = "Login or password is wrong, or the account is closed."
             raise Problem(401, "sign-in-refused", detail, "Nama pengguna atau kata sandi salah.")
-        if passwords.outdated(usable["password_hash"]):
-            await accounts.rehashed(usable["_id"], await passwords.hash(body.password))
-        SIGN_INS.labels("accepted").inc()
-        token, seconds = keys.token(Principal(usable["_id"], Role(usable["role"]), usable["agency"]))
-        return Token(access_token=token, expires_in=seconds)
+        if account is None:
+            detail = "The code is wrong, used or expired, or it was tried too often. Ask for a new one."
+            raise Problem(401, "sign-in-refused", detail, "Kode salah atau sudah tidak berlaku. Mintalah kode baru.")
+        return Token.of(await sessions.begin(account, "password" if isinstance(body, SignIn) else "code"))
+
+    @api.post("/v1/codes", summary="Have a code sent, to sign in without a password", status_code=202)
+    async def ask_code(body: AskCode) -> Challenge:
+        login = normal_login(body.login)
+        address = Address.of(login)
+        if address is not None:
+            contacts.reachable(address.channel, "body.login")
+        account = await accounts.by_login(login)
+        fits = account is not None and account["active"] and account["role"] == Role.CITIZEN.value
+        with contacts.problems():
+            challenge = await challenges.make(
+                "sign_in",
+                login,
+                fits=fits,
+                message="sign_in" if fits else None,
+                language=account["language"] if account and fits else "id",
+                account_id=account["_id"] if account and fits else None,
+            )
+        return Challenge(challenge_id=challenge["_id"], expires_in=seconds_left(challenge))
+
+    @api.post("/v1/tokens/refresh", summary="The next pair of tokens for a refresh token")
+    async def refresh(body: Refresh) -> Token:
+        try:
+            return Token.of(await sessions.refresh(body.refresh_token))
+        except SessionRefused:
+            detail = "The session has ended, or this refresh token was used before. Sign in again."
+            raise Problem(401, "session-ended", detail, "Sesi Anda telah berakhir. Silakan masuk kembali.") from None
+
+    @api.put("/v1/me/password", summary="Set a new password; all other sessions end", status_code=204)
+    async def new_password(body: NewPassword, principal: Caller) -> Response:
+        account = await accounts.find(principal.id)
+        if account is None:
+            raise not_found("account")
+        with contacts.problems():
+            check_password(body.new_password, account["name"], account["email"], account["phone"])
+        if body.current_password is not None:
+            proven = await passwords.verify(account["password_hash"], body.current_password)
+        else:
+            began = await sessions.began(principal.session) if principal.session else None
+            proven = began is not None and began[0] == "code" and now() - began[1] <= PROVEN_FOR
+        if not proven:
+            detail = (
+                "Give your current password. If you have forgotten it, sign in by a code and set a new one within "
+                f"{PROVEN_FOR.seconds // 60} minutes."
+            )
+            raise Problem(403, "proof-needed", detail, "Kata sandi saat ini salah atau belum diisi.")
+        hashed = await passwords.hash(body.new_password)
+        if not await accounts.change(account["_id"], account["version"], {"password_hash": hashed}):
+            raise Problem(409, "changed-meanwhile", "Your data were changed at the same time; try again.")
+        await sessions.end_all(account["_id"], but=principal.session)
+        if login := account["email"] or account["phone"]:
+            await challenges.tell("password_changed", login, account["language"])
+        return Response(status_code=204)
 
     @api.get("/.well-known/jwks.json", summary="The keys that tokens are verified by (RFC 7517)")
     async def jwks() -> dict[str, list[dict[str, Any]]]:
         return keys.jwks
+
+    async def _by_password(body: SignIn) -> Document | None:
+        account = await accounts.by_login(normal_login(body.login))
+        usable = account if account and account["active"] else None
+        if not await passwords.verify(usable["password_hash"] if usable else None, body.password) or usable is None:
+            return None
+        if passwords.outdated(usable["password_hash"]):
+            await accounts.rehashed(usable["_id"], await passwords.hash(body.password))
+        return usable
+
+    async def _by_code(body: SignInByCode) -> Document | None:
+        challenge = await challenges.answered(body.challenge_id, "sign_in", body.code)
+        account = await accounts.find(challenge["account_id"]) if challenge else None
+        if challenge is None or account is None or not account["active"] or not await challenges.use_up(challenge):
+            return None
+        return account
 
     return api

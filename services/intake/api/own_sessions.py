@@ -1,0 +1,72 @@
+"""One's sessions over HTTP: which there are, and ending them here or everywhere."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, Field
+
+from services.intake.sessions import By, Sessions
+from shared.ended_sessions import PATH, EndedSessions
+from shared.http import Caller, not_found
+
+SessionId = Annotated[str, Path(max_length=100)]
+
+
+class Session(BaseModel):
+    """A sign-in that goes on. ``current``: the one that asks."""
+
+    id: str
+    by: By = Field(description="how it began")
+    began_at: datetime
+    used_at: datetime = Field(description="when it was refreshed last")
+    current: bool
+
+
+class SessionList(BaseModel):
+    items: list[Session]
+
+
+def router(sessions: Sessions) -> APIRouter:
+    """The routes of sessions."""
+    api = APIRouter(tags=["people"])
+
+    @api.get("/v1/me/sessions", summary="Where you are signed in")
+    async def mine(principal: Caller) -> SessionList:
+        found = await sessions.of_account(principal.id)
+        return SessionList(
+            items=[
+                Session(
+                    id=session["_id"],
+                    by=session["by"],
+                    began_at=session["began_at"],
+                    used_at=session["used_at"],
+                    current=session["_id"] == principal.session,
+                )
+                for session in found
+            ]
+        )
+
+    @api.post("/v1/sign-out", summary="End the session that asks", status_code=204)
+    async def sign_out(principal: Caller) -> Response:
+        if principal.session:
+            await sessions.end(principal.session, principal.id)
+        return Response(status_code=204)
+
+    @api.delete("/v1/me/sessions", summary="Sign out everywhere", status_code=204)
+    async def sign_out_everywhere(principal: Caller) -> Response:
+        await sessions.end_all(principal.id)
+        return Response(status_code=204)
+
+    @api.delete("/v1/me/sessions/{session_id}", summary="End one session", status_code=204)
+    async def end_one(session_id: SessionId, principal: Caller) -> Response:
+        if not await sessions.end(session_id, principal.id):
+            raise not_found("session")
+        return Response(status_code=204)
+
+    @api.get(PATH, summary="Sessions that were ended lately, for the other services")
+    async def ended(response: Response) -> EndedSessions:
+        response.headers["Cache-Control"] = "public, max-age=1"
+        return sessions.ended
+
+    return api
