@@ -285,7 +285,10 @@ class SlaWithdrawn(ClockEvent):
 
 
 class CitizenContact(Event):
-    """How to reach a citizen; restricted and compacted: the highest ``version`` of a citizen is the one in force."""
+    """How to reach a citizen; restricted and compacted: the highest ``version`` of a citizen is the one in force, until
+    a record without a value (`ContactErased`) says that the citizen has deleted their data.
+
+    ``restricted``: the citizen wants their data kept and not used (UU PDP, article 11): nothing is sent."""
 
     topic = "citizen.contact"
     citizen_id: str
@@ -294,6 +297,19 @@ class CitizenContact(Event):
     email: str | None
     phone: str | None
     language: Literal["id", "en"]
+    restricted: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.citizen_id
+
+
+class ContactErased(Event):
+    """The citizen has deleted their data. It is a record without a value, Kafka's tombstone: when the topic is
+    compacted, all that it held under the citizen's key goes."""
+
+    topic = CitizenContact.topic
+    citizen_id: str
 
     @property
     def key(self) -> str:
@@ -368,6 +384,11 @@ def headers_of(event: Event, source: str, traceparent: str | None = None) -> lis
     return [(name, value.encode()) for name, value in attributes.items()]
 
 
+def value_of(event: Event) -> bytes | None:
+    """The value of an event's record; None for the one that takes a citizen's contacts away."""
+    return None if isinstance(event, ContactErased) else event.model_dump_json().encode()
+
+
 def from_record(topic: str, key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Event:
     """The event in a Kafka record; ``topic`` without the namespace. Raises `Malformed` with the reason."""
     model = EVENTS.get(topic)
@@ -377,7 +398,10 @@ def from_record(topic: str, key: bytes | None, value: bytes | None, headers: Ite
     if attributes.get("ce_type") != event_type(model).encode():
         raise Malformed(f"header ce_type is {attributes.get('ce_type')!r}, expected {event_type(model)!r}")
     try:
-        event = model.model_validate_json(value or b"")
+        if value is None and topic == ContactErased.topic:
+            event: Event = _erased(key, attributes)
+        else:
+            event = model.model_validate_json(value or b"")
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors()[:5])
         raise Malformed(faults) from None
@@ -388,6 +412,12 @@ def from_record(topic: str, key: bytes | None, value: bytes | None, headers: Ite
     if isinstance(event, ChainEvent) and event.id != ChainEvent.chain_id(event.complaint_id, event.seq):
         raise Malformed(f"id {event.id!r} is not complaint_id:seq")
     return event
+
+
+def _erased(key: bytes | None, attributes: Mapping[str, bytes]) -> ContactErased:
+    """What a record without a value says, which is in its key and headers. Raises ValidationError."""
+    told = {"id": attributes.get("ce_id"), "occurred_at": attributes.get("ce_time"), "citizen_id": key}
+    return ContactErased.model_validate({name: text.decode() if text else None for name, text in told.items()})
 
 
 def from_document(topic: str, document: dict[str, Any]) -> Event:

@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from motor.motor_asyncio import AsyncIOMotorGridFSBucket
-from pymongo import ASCENDING
+from pymongo import ASCENDING, IndexModel
 from pymongo.write_concern import WriteConcern
 
 from shared.events import now
+from shared.journal import Overloaded
 from shared.media import CONTENT_TYPE, CleanPhoto, Size
 from shared.projection import Document
-from shared.storage import Database, insert_missing
+from shared.storage import Database, DuplicateKeyError, insert_missing
 from shared.together import Together
 
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=10_000)
 _REMEMBERED = 10_000
+_SIZES: tuple[Size, ...] = ("original", "large", "small")
 _CHUNK_BYTES = 255 * 1024  # GridFS's own default
 
 
@@ -58,13 +60,18 @@ class PhotoStore:
         return AsyncIOMotorGridFSBucket(self._database, "photos")
 
     async def ensure_indexes(self) -> None:
-        """Create the index that GridFS reads by; repeating it does nothing."""
+        """Create the index that GridFS reads by, and those by which photos are taken away; repeating it does
+        nothing."""
         await self._chunks.create_index([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
+        by = ("owners", *(f"renditions.{size}.file" for size in _SIZES))
+        await self._photos.create_indexes([IndexModel([(field, ASCENDING)]) for field in by])
 
     async def put(self, photo: CleanPhoto, owner_id: str) -> None:
-        """Keep ``photo`` for ``owner_id``. Safe to repeat, and to do by several at once; durable when it returns."""
+        """Keep ``photo`` for ``owner_id``. Safe to repeat, and to do by several at once; durable when it returns.
+        Raises Overloaded while the same photo is being taken away for its last owner."""
         own = {"$addToSet": {"owners": owner_id}}
-        if (await self._photos.update_one({"_id": photo.content_hash}, own)).matched_count:
+        there = {"_id": photo.content_hash, "removed": {"$exists": False}}
+        if (await self._photos.update_one(there, own)).matched_count:
             return
         renditions, content = {}, {}
         for size, rendition in (("original", photo.original), ("large", photo.large), ("small", photo.small)):
@@ -79,7 +86,10 @@ class PhotoStore:
         await insert_missing(self._chunks, (chunk for file in content.items() for chunk in _chunks(*file)))
         await insert_missing(self._files, (_file(*file) for file in content.items()))
         first = {"renditions": renditions, "content_type": CONTENT_TYPE, "stored_at": now()}
-        await self._photos.update_one({"_id": photo.content_hash}, own | {"$setOnInsert": first}, upsert=True)
+        try:
+            await self._photos.update_one(there, own | {"$setOnInsert": first}, upsert=True)
+        except DuplicateKeyError:
+            raise Overloaded("the same photo is being removed") from None
 
     async def get(self, content_hash: str, size: Size = "original") -> StoredPhoto | None:
         """The photo in one size; None if there is none. Who may see it is for the caller to know."""
@@ -99,6 +109,33 @@ class PhotoStore:
         stream = await self._bucket.open_download_stream(file_id)
         while chunk := await stream.readchunk():
             yield chunk
+
+    async def disown(self, owner_id: str, kept: Collection[str]) -> int:
+        """Take an owner off all of their photos, and remove those that are nobody's then and not among ``kept``.
+        Returns how many were removed. What a crash leaves undone, the same call does."""
+        mine = [photo["_id"] async for photo in self._photos.find({"owners": owner_id}, {"_id": 1})]
+        removed = 0
+        for photo_id in mine:
+            if photo_id not in kept and await self._remove(photo_id, owner_id):
+                removed += 1
+        await self._photos.update_many({"owners": owner_id}, {"$pull": {"owners": owner_id}})
+        self._known = {pair: size for pair, size in self._known.items() if pair[1] != owner_id}
+        return removed
+
+    async def _remove(self, photo_id: str, owner_id: str) -> bool:
+        """Remove a photo of one owner only. It is marked first, so that nobody else becomes its owner, and goes last,
+        so that a crash leaves nothing that is not found again."""
+        alone = {"_id": photo_id, "owners": [owner_id]}
+        photo: Document | None = await self._photos.find_one_and_update(alone, {"$set": {"removed": True}})
+        if photo is None:
+            return False
+        for file_id in {rendition["file"] for rendition in photo["renditions"].values()}:
+            anywhere = [{f"renditions.{size}.file": file_id} for size in _SIZES]
+            if await self._photos.find_one({"$or": anywhere, "_id": {"$ne": photo_id}}, {"_id": 1}) is None:
+                await self._chunks.delete_many({"files_id": file_id})
+                await self._files.delete_one({"_id": file_id})
+        await self._photos.delete_one(alone)
+        return True
 
     async def owners(self, content_hash: str) -> tuple[str, ...]:
         """Whoever the photo was stored for, in no particular order; empty if there is none."""

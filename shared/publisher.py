@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 
 from shared.agency_feed import no_copies
-from shared.events import Event, Headers, headers_of
+from shared.events import Event, Headers, headers_of, value_of
 
 log = structlog.get_logger()
 
@@ -71,8 +71,7 @@ class Publisher:
         return [e.id for e, sent in zip(events, outcome, strict=False) if sent and e.id not in unsent]
 
     def _record(self, topic: str, event: Event) -> Record:
-        value = event.model_dump_json().encode()
-        return (self._prefix + topic, event.key.encode(), value, headers_of(event, self._source))
+        return (self._prefix + topic, event.key.encode(), value_of(event), headers_of(event, self._source))
 
     async def send(self, records: Sequence[Record]) -> list[bool]:
         """Send records; per record whether it was acknowledged within the wait. Does not raise."""

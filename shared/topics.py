@@ -18,6 +18,7 @@ SERVICES = ("intake", "routing", "opd", "notify", "sla")
 _YEARS = 5 * 365 * 24 * 3600 * 1000
 _MONTHS = 92 * 24 * 3600 * 1000
 _HOUR = 3600 * 1000
+_DAY = 24 * _HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ def specs(settings: ServiceSettings) -> list[TopicSpec]:
             config = {
                 "cleanup.policy": "compact",
                 "min.cleanable.dirty.ratio": "0.1",
-                "max.compaction.lag.ms": "86400000",
+                "max.compaction.lag.ms": str(_DAY),
+                "delete.retention.ms": str(30 * _DAY),  # a tombstone stays for whoever was away
             }
         if name == CitizenCode.topic:
             config = {"retention.ms": str(_HOUR), "segment.ms": str(_HOUR // 4), "cleanup.policy": "delete"}

@@ -1,11 +1,15 @@
 """The accounts: the only place in the system that holds names, addresses and passwords' hashes."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from shared.events import CitizenContact
 from shared.projection import Document
 from shared.sop import Role
 from shared.storage import ASCENDING, Database, DuplicateKeyError, IndexModel
+
+_MOMENT = {"$type": "date"}
 
 
 class LoginTaken(Exception):
@@ -17,14 +21,17 @@ class AccountStore:
 
     def __init__(self, database: Database) -> None:
         self._accounts = database["accounts"]
+        self._journal = database["journal"]
 
     async def ensure_indexes(self) -> None:
-        """No login twice; contacts that notify has not been told."""
+        """No login twice; contacts that notify has not been told; what is being erased, and what is restricted."""
         await self._accounts.create_indexes(
             [
                 IndexModel([("logins", ASCENDING)], unique=True),
                 IndexModel([("contact_due", ASCENDING)], partialFilterExpression={"contact_due": True}),
                 IndexModel([("role", ASCENDING), ("name", ASCENDING)]),
+                IndexModel([("erase_at", ASCENDING)], partialFilterExpression={"erase_at": _MOMENT}),
+                IndexModel([("restricted_at", ASCENDING)], partialFilterExpression={"restricted_at": _MOMENT}),
             ]
         )
 
@@ -65,6 +72,45 @@ class AccountStore:
     async def contact_told(self, account_id: str, version: int) -> None:
         """The contact of this version is in the journal."""
         await self._accounts.update_one({"_id": account_id, "version": version}, {"$set": {"contact_due": False}})
+
+    async def restricted(self) -> set[str]:
+        """The citizens whose data are restricted."""
+        found = self._accounts.find({"restricted_at": _MOMENT}, {"_id": 1})
+        return {account["_id"] async for account in found}
+
+    async def erase(self, account: Document, at: datetime) -> bool:
+        """Leave nothing of an account but its id and when it was erased, if it is still as it was read. ``erase_at`` is
+        when the rest is to be erased next (`due_to_erase`)."""
+        nothing = {
+            "role": account["role"],
+            "logins": [f"erased:{account['_id']}"],  # no address and no username: nobody signs in by it
+            "name": "",
+            **dict.fromkeys(("email", "phone", "agency", "restricted_at")),
+            "language": account["language"],
+            "password_hash": "",
+            "active": False,
+            "version": account["version"] + 1,
+            "contact_due": False,
+            "created_at": account["created_at"],
+            "erased_at": at,
+            "erase_at": at,
+        }
+        result = await self._accounts.replace_one({"_id": account["_id"], "version": account["version"]}, nothing)
+        return result.modified_count == 1
+
+    async def due_to_erase(self, at: datetime, limit: int = 100) -> list[Document]:
+        """Erased accounts of which something may be left elsewhere, and whose turn it is."""
+        found = self._accounts.find({"erase_at": {"$lte": at, **_MOMENT}}).sort("erase_at", ASCENDING)
+        return await found.limit(limit).to_list(limit)
+
+    async def erased_until(self, account_id: str, again_at: datetime | None) -> None:
+        """It was erased elsewhere too; it is looked at again at a moment, or never."""
+        await self._accounts.update_one({"_id": account_id}, {"$set": {"erase_at": again_at}})
+
+    async def forget_contacts(self, citizen_id: str) -> None:
+        """Remove the contacts that the journal has told of a citizen."""
+        of_citizen = {"$gte": f"contact:{citizen_id}:", "$lt": f"contact:{citizen_id};"}
+        await self._journal.delete_many({"_id": of_citizen, "topic": CitizenContact.topic})
 
     async def staff(self) -> list[Document]:
         """All accounts that are not citizens', by role and name."""

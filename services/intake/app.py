@@ -6,14 +6,17 @@ import jwt
 from fastapi import FastAPI
 
 from services.intake.account_store import AccountStore
-from services.intake.api import complaints, own_sessions, people, registration, sign_in, tracking
+from services.intake.api import complaints, own_sessions, people, registration, rights, sign_in, tracking
 from services.intake.api.contacts import Contacts
+from services.intake.api.proof import Proof
 from services.intake.challenge_store import ChallengeStore
 from services.intake.challenges import Challenges
+from services.intake.erasure import Erasure
 from services.intake.identity import Passwords
 from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
 from services.intake.projection import CONSUMES, ISSUES
+from services.intake.restrictions import Restrictions
 from services.intake.session_store import SessionStore
 from services.intake.sessions import Lifetimes, Sessions
 from services.intake.settings import Settings
@@ -45,16 +48,20 @@ def build(settings: Settings) -> FastAPI:
     sessions = Sessions(session_store, accounts, keys, lifetimes, service.verifier)
     journal = service.journal([store.projection])
     contacts = Contacts(accounts, challenges, journal, sms=settings.sms_domain is not None)
+    photos = Photos(service, "intake", settings.photos)
+    restrictions, proof = Restrictions(accounts), Proof(passwords, sessions)
+    erasure = Erasure(accounts, store, accesses, photos.store, sessions, challenge_store, service.publisher)
     intake = complaints.Intake(
         store,
         accounts,
         accesses,
         journal,
-        Photos(service, "intake", settings.photos),
+        photos,
         City.load(settings.city_file),
         settings.categories_file,
         TrackingCodes(settings.tracking_key_file),
         settings.deadlines,
+        restrictions,
         pseudonyms,
     )
     service.consume(store.projection.apply)
@@ -68,6 +75,8 @@ def build(settings: Settings) -> FastAPI:
     service.every(timedelta(seconds=15), count)
     service.every(timedelta(seconds=1), sessions.learn)
     service.every(timedelta(0), challenges.send)
+    service.every(timedelta(seconds=2), restrictions.learn)
+    service.every(timedelta(seconds=2), erasure.go_on)
     service.every(timedelta(seconds=10), contacts.heal)
     service.every(timedelta(seconds=10), intake.close_lapsed)
     return service.app(
@@ -77,7 +86,8 @@ def build(settings: Settings) -> FastAPI:
             complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
             registration.router(accounts, challenges, contacts, passwords, sessions),
             people.router(accounts, accesses, challenges, contacts),
-            sign_in.router(accounts, passwords, keys, sessions, challenges, contacts),
+            sign_in.router(accounts, passwords, keys, sessions, challenges, contacts, proof),
+            rights.router(accounts, contacts, restrictions, erasure, proof),
             own_sessions.router(sessions),
             tracking.router(intake),
         ],

@@ -31,7 +31,7 @@ class ChallengeStore:
         self._counts = database["code_counts"]
 
     async def ensure_indexes(self) -> None:
-        """A request's Idempotency-Key once, what is to be sent, and what goes."""
+        """A request's Idempotency-Key once, an account's, what is to be sent, and what goes."""
         await self._challenges.create_indexes(
             [
                 IndexModel([("expires_at", ASCENDING)], name="expires", expireAfterSeconds=0),
@@ -40,6 +40,11 @@ class ChallengeStore:
                     name="once",
                     unique=True,
                     partialFilterExpression={"once.key": {"$exists": True}},
+                ),
+                IndexModel(
+                    [("account_id", ASCENDING)],
+                    name="account",
+                    partialFilterExpression={"account_id": {"$type": "string"}},
                 ),
                 IndexModel(
                     [("message.expires_at", ASCENDING)],
@@ -111,6 +116,10 @@ class ChallengeStore:
         """End a challenge; of several who do so, one is told True."""
         result = await self._challenges.delete_one({"_id": challenge_id})
         return result.deleted_count == 1
+
+    async def forget(self, account_id: str) -> None:
+        """Remove what an account has asked for."""
+        await self._challenges.delete_many({"account_id": {"$eq": account_id, "$type": "string"}})
 
     async def unsent(self, limit: int = 200) -> list[Document]:
         """Challenges whose message may not have reached the brokers."""

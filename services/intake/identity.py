@@ -173,4 +173,5 @@ def contact_of(account: Document) -> CitizenContact:
         email=account["email"],
         phone=account["phone"],
         language=account["language"],
+        restricted=account.get("restricted_at") is not None,
     )

@@ -67,6 +67,16 @@ class ComplaintStore:
         walk = Walk("own", "submitted_at", {"reporter_id": reporter_id}, descending=True, picks=picks)
         return await page(self._complaints, walk, limit, cursor)
 
+    async def photos_of(self, reporter_id: str) -> set[str]:
+        """The ids of the photos in all that a citizen has reported, corrections included."""
+        own = self._complaints.find({"reporter_id": reporter_id}, {"history.report.photos.id": 1}, hint="own")
+        return {
+            photo["id"]
+            async for complaint in own
+            for event in complaint["history"]
+            for photo in event.get("report", {}).get("photos", ())
+        }
+
     async def lapsed(self, at: datetime, limit: int) -> list[Document]:
         """Up to ``limit`` complaints whose time for the citizen ended before a moment, earliest first."""
         over = {"lapses_at": {"$lt": at, "$type": "date"}}  # as the partial index says it
@@ -106,6 +116,10 @@ class AccessStore:
                 "at": now(),
             }
         )
+
+    async def forget_reasons(self, citizen_id: str) -> None:
+        """Remove the reasons, in which staff may have written about the citizen; who looked and when stays."""
+        await self._accesses.update_many({"citizen_id": citizen_id}, {"$set": {"reason": ""}})
 
     async def of_citizen(
         self, citizen_id: str, limit: int, cursor: str | None

@@ -8,6 +8,7 @@ from prometheus_client import Counter
 
 from services.notify.delivery_store import DELIVERIES, REPORT_GRACE, DeliveryStore
 from services.notify.desk import Finish, Patience, reports, triage
+from services.notify.notices import citizen_audience
 from services.notify.projection import project
 from services.notify.settings import Settings
 from services.notify.store import CitizenStore, InboxStore
@@ -46,22 +47,38 @@ class Arrivals:
     async def apply(self, events: Iterable[Event], current: Mapping[str, Document | None] | None = None) -> None:
         """Keep what the events give rise to. Any of them may come again, in any order.
 
-        Contacts first, so that an e-mail finds the one that came with it; entries before deliveries, so that what is
-        reported as delivered is in the inbox. What the journal itself brings (it gives ``current``) is reported
-        afterwards: the journal must not wait for itself.
+        Contacts first, so that an e-mail finds the one that came with it, and nothing is kept for somebody who has
+        deleted their data; entries before deliveries, so that what is reported as delivered is in the inbox. What the
+        journal itself brings (it gives ``current``) is reported afterwards: the journal must not wait for itself.
         """
         made = project(events, now(), self._deadlines, self._report_after, self._pseudonyms)
         await self._citizens.keep(made.contacts.values())
-        for entry in await self._inbox.add(made.inbox):
+        await self._citizens.erase(made.erased)
+        ids = {delivery["citizen_id"] for delivery in made.deliveries}
+        contacts: dict[str, Document] = {}
+        choices: dict[str, dict[str, bool]] = {}
+        if ids:
+            contacts, choices = await asyncio.gather(self._citizens.contacts(ids), self._citizens.preferences(ids))
+        gone = made.erased | {citizen for citizen, contact in contacts.items() if contact.get("erased")}
+        nobody = {citizen_audience(citizen) for citizen in gone}
+        for entry in await self._inbox.add([entry for entry in made.inbox if entry["audience"] not in nobody]):
             NOTICES.labels(entry["notice"]).inc()
+        if made.erased:
+            await self._inbox.erase({citizen_audience(citizen) for citizen in made.erased})
         if made.deliveries:
-            await self._deliver(made.deliveries, at_once=current is None)
+            await self._deliver(made.deliveries, contacts, choices, at_once=current is None)
 
-    async def _deliver(self, deliveries: Sequence[Document], *, at_once: bool) -> None:
+    async def _deliver(
+        self,
+        deliveries: Sequence[Document],
+        contacts: Mapping[str, Document],
+        choices: Mapping[str, Mapping[str, bool]],
+        *,
+        at_once: bool,
+    ) -> None:
         """Keep the deliveries. Those that need no courier, such as to somebody without an address, are done, and
         reported ``at_once`` before they are kept: nobody has to take them up again."""
-        at, ids = now(), {d["citizen_id"] for d in deliveries}
-        contacts, choices = await asyncio.gather(self._citizens.contacts(ids), self._citizens.preferences(ids))
+        at = now()
         for delivery in deliveries:
             citizen = delivery["citizen_id"]
             decision = triage(delivery, contacts.get(citizen), choices.get(citizen, {}), at, self._patience)

@@ -14,6 +14,8 @@ from services.notify.settings import Settings
 from shared.events import SYSTEM, Answered, ChainEvent, Event, NotificationDelivered
 from shared.projection import Document
 
+ERASED = "erased"
+"""The reason why nobody was told: the citizen has deleted their data."""
 State = Literal["pending", "sending", "sent", "failed", "skipped"]
 
 
@@ -63,8 +65,13 @@ class Wait:
 def triage(
     delivery: Document, contact: Document | None, choices: Mapping[str, bool], at: datetime, patience: Patience
 ) -> Send | Finish | Wait:
-    """Whether the e-mail goes out. A contact that is not known yet may still come: its event has a topic of its own."""
+    """Whether the e-mail goes out. A contact that is not known yet may still come: its event has a topic of its own.
+    Nothing goes to those who have deleted their data, or want them not to be used (UU PDP 27/2022)."""
     notice = delivery["notice"]
+    if contact is not None and contact.get("erased"):
+        return Finish("skipped", ERASED)
+    if contact is not None and contact.get("restricted"):
+        return Finish("skipped", "restricted")
     if not choices.get(notice, notice in EMAILED_BY_DEFAULT):
         return Finish("skipped", "switched-off")
     if contact is not None and not contact["email"]:
@@ -92,7 +99,10 @@ def photos_may_come(delivery: Document, at: datetime, patience: timedelta) -> bo
 
 
 def channels(delivery: Document) -> tuple[str, ...]:
-    """The channels that have delivered a notice: the inbox always, since its entry is stored before the delivery."""
+    """The channels that have delivered a notice: the inbox, since its entry is stored before the delivery; none where
+    the citizen has deleted their data."""
+    if delivery["reason"] == ERASED:
+        return ()
     return (INBOX, EMAIL) if delivery["state"] == "sent" else (INBOX,)
 
 

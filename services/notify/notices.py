@@ -78,11 +78,16 @@ def agency_audience(code: str) -> str:
     return f"agency:{code}"
 
 
+def citizen_audience(citizen_id: str) -> str:
+    """The inbox of one citizen."""
+    return f"{CITIZEN}:{citizen_id}"
+
+
 def audience_of(principal: Principal) -> str | None:
     """The inbox that an account reads: a citizen its own, staff the one of their agency or role; None: it has none."""
     match principal.role:
         case Role.CITIZEN:
-            return f"{CITIZEN}:{principal.id}"
+            return citizen_audience(principal.id)
         case Role.AGENCY_OPERATOR:
             return agency_audience(principal.agency) if principal.agency else None
         case Role.SYSTEM:

@@ -8,9 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.notify.notices import CITIZEN, NOTICES, CitizenNotice, Notice, notices_of
+from services.notify.notices import CITIZEN, NOTICES, CitizenNotice, Notice, citizen_audience, notices_of
 from shared.calendar import Deadlines
-from shared.events import Answered, CitizenCode, CitizenContact, ComplaintEvent, Event, NotificationDelivered
+from shared.events import (
+    Answered,
+    CitizenCode,
+    CitizenContact,
+    ComplaintEvent,
+    ContactErased,
+    Event,
+    NotificationDelivered,
+)
 from shared.projection import Document
 from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.sop import Clock
@@ -24,11 +32,13 @@ EMAIL, INBOX = "email", "inbox"
 
 @dataclass(slots=True)
 class Documents:
-    """What a batch of events leaves: entries, deliveries, and per citizen the contact in force."""
+    """What a batch of events leaves: entries, deliveries, per citizen the contact in force, and who has deleted their
+    data."""
 
     inbox: list[Document] = field(default_factory=list)
     deliveries: list[Document] = field(default_factory=list)
     contacts: dict[str, CitizenContact] = field(default_factory=dict)
+    erased: set[str] = field(default_factory=set)
 
 
 def project(
@@ -45,6 +55,8 @@ def project(
             known = made.contacts.get(event.citizen_id)
             if known is None or known.version < event.version:
                 made.contacts[event.citizen_id] = event
+        elif isinstance(event, ContactErased):
+            made.erased.add(event.citizen_id)
         elif isinstance(event, ComplaintEvent):
             citizen = pseudonyms.citizen(event.reporter_id, event.complaint_id)
             for notice in notices_of(event):
@@ -65,7 +77,7 @@ def _entries(notice: Notice, event: ComplaintEvent, citizen: str, at: datetime, 
     return [
         {
             "_id": f"{event.id}:{audience}",
-            "audience": f"{CITIZEN}:{citizen}" if audience == CITIZEN else audience,
+            "audience": citizen_audience(citizen) if audience == CITIZEN else audience,
             "notice": notice.name,
             "about": event.id,
             "complaint_id": event.complaint_id,

@@ -3,13 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReplaceOne, ReturnDocument, UpdateOne
 
 from shared.events import CitizenContact
 from shared.projection import Document
 from shared.queries import Walk, page, set_indexes
 from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing
 
+_LAST = 2**62
+"""The version of a contact after which none comes."""
 COUNTED_TO = 1000
 """Unread entries are counted up to here; who has more does not care how many."""
 
@@ -49,6 +51,10 @@ class InboxStore:
         )
         return await page(self._inbox, Walk(index, "at", part, descending=True), limit, cursor)
 
+    async def erase(self, audiences: Collection[str]) -> None:
+        """Remove all entries of these audiences."""
+        await self._inbox.delete_many({"audience": {"$in": list(audiences)}})
+
     async def count_unread(self, audience: str) -> int:
         """How many entries are unread, counted up to `COUNTED_TO`."""
         return await self._inbox.count_documents(
@@ -77,7 +83,7 @@ class CitizenStore:
         """Keep each contact unless one of the same or a higher version is there."""
         writes = []
         for contact in contacts:
-            fields = contact.model_dump(include={"version", "name", "email", "phone", "language"})
+            fields = contact.model_dump(include={"version", "name", "email", "phone", "language", "restricted"})
             newer = {"$lt": [{"$ifNull": ["$version", 0]}, contact.version]}
             wanted = {"$literal": {"_id": contact.citizen_id, **fields}}
             change = [{"$replaceWith": {"$cond": [newer, wanted, "$$ROOT"]}}]
@@ -85,8 +91,19 @@ class CitizenStore:
         if writes:
             await self._contacts.bulk_write(writes, ordered=False)
 
+    async def erase(self, citizen_ids: Collection[str]) -> None:
+        """Forget these citizens. A mark stays in the place of each, so that no older contact that comes again or late
+        brings one back."""
+        writes = [
+            ReplaceOne({"_id": citizen}, {"_id": citizen, "version": _LAST, "erased": True}, upsert=True)
+            for citizen in citizen_ids
+        ]
+        if writes:
+            await self._contacts.bulk_write(writes, ordered=False)
+            await self._preferences.delete_many({"_id": {"$in": list(citizen_ids)}})
+
     async def contacts(self, citizen_ids: Collection[str]) -> dict[str, Document]:
-        """The contacts that are known, by citizen."""
+        """The contacts that are known, by citizen; of one who has deleted their data only that (``erased``)."""
         found = self._contacts.find({"_id": {"$in": list(citizen_ids)}})
         return {d["_id"]: d for d in await found.to_list(len(citizen_ids))}
 

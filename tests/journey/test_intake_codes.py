@@ -12,7 +12,7 @@ import pytest
 
 from deploy.local.servers import Servers
 from services.intake.accounts import Staff, add_staff
-from services.intake.api import sign_in
+from services.intake.api.proof import PROVEN_FOR
 from services.intake.app import build
 from shared import topics
 from shared.events import CitizenCode, now
@@ -281,7 +281,7 @@ async def test_a_forgotten_password_is_set_anew_by_code(intake: Intake, siti: Ci
     token = (await enters(intake, await asks(intake, siti.email))).json()["access_token"]
     by_code = {"Authorization": f"Bearer {token}"}
     session = {"by": "code", "account_id": siti.id}
-    long_ago = {"$set": {"began_at": now() - sign_in.PROVEN_FOR - timedelta(seconds=1)}}
+    long_ago = {"$set": {"began_at": now() - PROVEN_FOR - timedelta(seconds=1)}}
     await intake.database["sessions"].update_one(session, long_ago)
     assert (await sets(by_code)).status_code == 403, "the code was entered too long ago"
     await intake.database["sessions"].update_one(session, {"$set": {"began_at": now()}})

@@ -344,7 +344,7 @@ class Process:
         no_categories = cast(Path, SimpleNamespace(read_text=lambda encoding: "[]"))
         self.intake = Intake(
             cast(Any, self.complaints), nothing, nothing, self.journal, nothing, nothing, no_categories, nothing,
-            DEADLINES,
+            DEADLINES, nothing,
         )  # fmt: skip
         self._periodic.append((1.0, self.intake.close_lapsed))
         return handle

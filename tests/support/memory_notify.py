@@ -116,8 +116,14 @@ class MemoryCitizens:
         for contact in contacts:
             known = self._contacts.get(contact.citizen_id)
             if known is None or known["version"] < contact.version:
-                fields = contact.model_dump(include={"version", "name", "email", "phone", "language"})
+                fields = contact.model_dump(include={"version", "name", "email", "phone", "language", "restricted"})
                 self._contacts[contact.citizen_id] = {"_id": contact.citizen_id, **fields}
+
+    async def erase(self, citizen_ids: Collection[str]) -> None:
+        await asyncio.sleep(0)
+        for citizen in citizen_ids:
+            self._contacts[citizen] = {"_id": citizen, "version": 2**62, "erased": True}
+            self._preferences.pop(citizen, None)
 
     async def contacts(self, citizen_ids: Collection[str]) -> dict[str, Document]:
         await asyncio.sleep(0)

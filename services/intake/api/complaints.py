@@ -28,6 +28,7 @@ from services.intake.api.forms import (
 from services.intake.keys import TrackingCodes
 from services.intake.number import new_number
 from services.intake.place import City, PlaceRefused
+from services.intake.restrictions import Restrictions
 from services.intake.store import AccessStore, ComplaintStore
 from services.intake.timeline import timeline
 from shared import telemetry
@@ -70,6 +71,7 @@ class Intake:
         categories_file: Path,
         codes: TrackingCodes,
         deadlines: Deadlines,
+        restrictions: Restrictions,
         pseudonyms: Pseudonyms = NO_PSEUDONYMS,
     ) -> None:
         self.complaints = complaints
@@ -81,6 +83,7 @@ class Intake:
         self.categories = [Category(**entry) for entry in json.loads(categories_file.read_text(encoding="utf-8"))]
         self.codes = codes
         self.deadlines = deadlines
+        self.restrictions = restrictions
         self.pseudonyms = pseudonyms
         self._known = {category.code for category in self.categories}
 
@@ -176,6 +179,7 @@ def router(intake: Intake) -> APIRouter:
 
     @api.post("/complaints", summary="File a complaint", status_code=201)
     async def submit(body: GivenReport, principal: Citizen, once: Once) -> Filed:
+        intake.restrictions.check(principal.id)
         report = await intake.report(body, principal)
         while True:
             complaint_id = new_id()
@@ -284,6 +288,12 @@ def router(intake: Intake) -> APIRouter:
         account = await intake.accounts.find(case.reporter_id)
         if account is None:
             raise not_found("reporter")
+        if account.get("erased_at"):
+            detail = "The reporter has deleted their data; the case goes on without them."
+            raise Problem(410, "reporter-erased", detail, "Pelapor telah menghapus data dirinya.")
+        if account.get("restricted_at"):
+            detail = "The reporter wants their data kept and not used: nobody may look them up now."
+            raise Problem(409, "reporter-restricted", detail, "Pelapor membatasi pemrosesan data dirinya.")
         await intake.accesses.record(
             case.reporter_id, complaint_id, case.number, principal.id, principal.role, body.reason
         )

@@ -29,6 +29,7 @@ class Me(BaseModel):
     phone: str | None
     language: Language
     agency: str | None
+    restricted_at: datetime | None = Field(None, description="since when the data are kept and not used, if they are")
 
 
 class ChangedMe(Me):
@@ -104,7 +105,7 @@ def router(accounts: AccountStore, accesses: AccessStore, challenges: Challenges
 
     async def _own(principal: Principal) -> Document:
         account = await accounts.find(principal.id)
-        if account is None:
+        if account is None or not account["active"]:
             raise not_found("account")
         return account
 
@@ -124,4 +125,4 @@ def router(accounts: AccountStore, accesses: AccessStore, challenges: Challenges
 
 
 def _own_data(account: Document) -> Document:
-    return {"id": account["_id"], **{name: account[name] for name in Me.model_fields if name != "id"}}
+    return {"id": account["_id"], **{name: account.get(name) for name in Me.model_fields if name != "id"}}

@@ -1,7 +1,6 @@
 """Signing in over HTTP, by password or by a one-time code, and the public keys by which its tokens are verified."""
 
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Any, Literal, Self
 
 from fastapi import APIRouter, Response
@@ -10,20 +9,17 @@ from pydantic import BaseModel, Field
 
 from services.intake.account_store import AccountStore
 from services.intake.api.contacts import Contacts
+from services.intake.api.proof import Proof
 from services.intake.challenges import Address, Challenges, seconds_left
 from services.intake.identity import Passwords, check_password, normal_login
 from services.intake.keys import SigningKeys
 from services.intake.sessions import Grant, SessionRefused, Sessions
-from shared.events import now
 from shared.http import Caller, Problem, not_found
 from shared.projection import Document
 from shared.sop import Role
 
 SIGN_INS = Counter("lapor_sign_ins_total", "Attempts to sign in.", ["outcome"])
 SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
-
-PROVEN_FOR = timedelta(minutes=10)
-"""How long after a sign-in by code a new password may be set without the old one."""
 
 
 class SignIn(BaseModel):
@@ -77,6 +73,7 @@ def router(
     sessions: Sessions,
     challenges: Challenges,
     contacts: Contacts,
+    proof: Proof,
 ) -> APIRouter:
     """The routes of sign-in."""
     api = APIRouter(tags=["people"])
@@ -130,17 +127,7 @@ def router(
             raise not_found("account")
         with contacts.problems():
             check_password(body.new_password, account["name"], account["email"], account["phone"])
-        if body.current_password is not None:
-            proven = await passwords.verify(account["password_hash"], body.current_password)
-        else:
-            began = await sessions.began(principal.session) if principal.session else None
-            proven = began is not None and began[0] == "code" and now() - began[1] <= PROVEN_FOR
-        if not proven:
-            detail = (
-                "Give your current password. If you have forgotten it, sign in by a code and set a new one within "
-                f"{PROVEN_FOR.seconds // 60} minutes."
-            )
-            raise Problem(403, "proof-needed", detail, "Kata sandi saat ini salah atau belum diisi.")
+        await proof.of(account, principal, body.current_password)
         hashed = await passwords.hash(body.new_password)
         if not await accounts.change(account["_id"], account["version"], {"password_hash": hashed}):
             raise Problem(409, "changed-meanwhile", "Your data were changed at the same time; try again.")
