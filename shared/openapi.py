@@ -30,6 +30,12 @@ PHOTO_ANSWER: Json = {
 }
 """The 200 of a route that serves one."""
 
+ZIP_ANSWER: Json = {
+    "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+    "description": "the archive",
+}
+"""The 200 of a route that gives a zip."""
+
 TEXT_ANSWER: Json = {
     "content": {"text/plain": {"schema": {"type": "string"}}},
     "description": "Prometheus' text format",

@@ -6,12 +6,13 @@ import jwt
 from fastapi import FastAPI
 
 from services.intake.account_store import AccountStore
-from services.intake.api import complaints, own_sessions, people, registration, rights, sign_in, tracking
+from services.intake.api import complaints, export, own_sessions, people, registration, rights, sign_in, tracking
 from services.intake.api.contacts import Contacts
 from services.intake.api.proof import Proof
 from services.intake.challenge_store import ChallengeStore
 from services.intake.challenges import Challenges
 from services.intake.erasure import Erasure
+from services.intake.export import Exports
 from services.intake.identity import Passwords
 from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
@@ -87,6 +88,7 @@ def build(settings: Settings) -> FastAPI:
             registration.router(accounts, challenges, contacts, passwords, sessions),
             people.router(accounts, accesses, challenges, contacts),
             sign_in.router(accounts, passwords, keys, sessions, challenges, contacts, proof),
+            export.router(intake, sessions, Exports()),
             rights.router(accounts, contacts, restrictions, erasure, proof),
             own_sessions.router(sessions),
             tracking.router(intake),

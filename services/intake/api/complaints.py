@@ -216,16 +216,7 @@ def router(intake: Intake) -> APIRouter:
 
     @api.get("/complaints/{complaint_id}", summary="One of your complaints; staff see it without the reporter")
     async def show(complaint_id: str, principal: Party) -> Complaint:
-        document = await intake.visible(complaint_id, principal)
-        case = Case.of_document(document)
-        fields = {
-            "report": case.report,
-            "agency": case.agency,
-            "evidence": case.evidence,
-            "evidence_note": case.evidence_note or None,
-        }
-        row = _row(intake, document, principal.role)
-        return Complaint(**row, **cut(viewer_of(principal.role), case, fields))
+        return complaint_of(intake, await intake.visible(complaint_id, principal), principal.role)
 
     @api.get("/complaints/{complaint_id}/timeline", summary="What has happened to your complaint")
     async def follow(complaint_id: str, principal: Party) -> Timeline:
@@ -310,6 +301,18 @@ def router(intake: Intake) -> APIRouter:
 def reporter_of(case: Case) -> Actor:
     """The reporter of a complaint as its events name them, by a pseudonym or not: who makes a citizen's moves."""
     return Actor(role=Role.CITIZEN, id=case.reporter_id)
+
+
+def complaint_of(intake: Intake, document: Document, role: Role) -> Complaint:
+    """A complaint as somebody of this role sees it."""
+    case = Case.of_document(document)
+    fields = {
+        "report": case.report,
+        "agency": case.agency,
+        "evidence": case.evidence,
+        "evidence_note": case.evidence_note or None,
+    }
+    return Complaint(**_row(intake, document, role), **cut(viewer_of(role), case, fields))
 
 
 def timeline_of(intake: Intake, document: Document, viewer: Viewer) -> Timeline:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
 from services.intake.sessions import By, Sessions
+from shared.auth import Principal
 from shared.ended_sessions import PATH, EndedSessions
 from shared.http import Caller, not_found
 
@@ -33,19 +34,7 @@ def router(sessions: Sessions) -> APIRouter:
 
     @api.get("/v1/me/sessions", summary="Where you are signed in")
     async def mine(principal: Caller) -> SessionList:
-        found = await sessions.of_account(principal.id)
-        return SessionList(
-            items=[
-                Session(
-                    id=session["_id"],
-                    by=session["by"],
-                    began_at=session["began_at"],
-                    used_at=session["used_at"],
-                    current=session["_id"] == principal.session,
-                )
-                for session in found
-            ]
-        )
+        return SessionList(items=await sessions_of(sessions, principal))
 
     @api.post("/v1/sign-out", summary="End the session that asks", status_code=204)
     async def sign_out(principal: Caller) -> Response:
@@ -70,3 +59,17 @@ def router(sessions: Sessions) -> APIRouter:
         return sessions.ended
 
     return api
+
+
+async def sessions_of(sessions: Sessions, principal: Principal) -> list[Session]:
+    """The sessions of the caller's account."""
+    return [
+        Session(
+            id=session["_id"],
+            by=session["by"],
+            began_at=session["began_at"],
+            used_at=session["used_at"],
+            current=session["_id"] == principal.session,
+        )
+        for session in await sessions.of_account(principal.id)
+    ]

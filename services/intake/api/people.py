@@ -73,7 +73,7 @@ def router(accounts: AccountStore, accesses: AccessStore, challenges: Challenges
 
     @api.get("/v1/me", summary="Your own data")
     async def me(principal: Caller) -> Me:
-        return Me(**_own_data(await _own(principal)))
+        return Me(**own_data(await _own(principal)))
 
     @api.patch("/v1/me", summary="Change your own data; a new address is sent a code")
     async def change_me(body: ChangeMe, principal: Citizen) -> ChangedMe:
@@ -86,7 +86,7 @@ def router(accounts: AccountStore, accesses: AccessStore, challenges: Challenges
         changes = {name: value for name, value in changes.items() if value is not None}
         if changes:
             account = await _changed(account, changes)
-        return ChangedMe(**_own_data(account), pending=pending)
+        return ChangedMe(**own_data(account), pending=pending)
 
     @api.post("/v1/me/contacts/confirm", summary="Confirm a new address by its code")
     async def confirm(body: ConfirmContact, principal: Citizen) -> Me:
@@ -96,7 +96,7 @@ def router(accounts: AccountStore, accesses: AccessStore, challenges: Challenges
         account = await _own(principal)
         contact = {"email": account["email"], "phone": account["phone"], challenge["field"]: challenge["text"]}
         logins = [login for login in contact.values() if login]
-        return Me(**_own_data(await _changed(account, {**contact, "logins": logins})))
+        return Me(**own_data(await _changed(account, {**contact, "logins": logins})))
 
     @api.get("/v1/me/accesses", summary="Who of the staff has looked up your data, when and why")
     async def my_accesses(principal: Citizen, limit: Limit = 20, cursor: Cursor = None) -> AccessPage:
@@ -124,5 +124,6 @@ def router(accounts: AccountStore, accesses: AccessStore, challenges: Challenges
     return api
 
 
-def _own_data(account: Document) -> Document:
+def own_data(account: Document) -> Document:
+    """The fields of `Me`."""
     return {"id": account["_id"], **{name: account.get(name) for name in Me.model_fields if name != "id"}}
