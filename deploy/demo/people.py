@@ -117,7 +117,7 @@ async def register(target: Target, who: Json, say: Callable[[str], None] | None 
         asked = _json(await client.post("/v1/citizens", json=who, headers=headers))
         code = await code_sent(target, who["email"])
         if say:
-            say(f"{who['name']} registers: the code {code} came by e-mail to {asked['sent_to']}, and confirms it")
+            say(f"{who['name']} registers: code {code} came by e-mail to {asked['sent_to']} and confirms the address")
         given = {"registration_id": asked["registration_id"], "code": code}
         return _json(await client.post("/v1/citizens/confirm", json=given))
 

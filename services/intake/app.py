@@ -75,7 +75,7 @@ def build(settings: Settings) -> FastAPI:
 
     service.every(timedelta(seconds=15), count)
     service.every(timedelta(seconds=1), sessions.learn)
-    service.every(timedelta(0), challenges.send)
+    service.every(timedelta(milliseconds=20), challenges.send)
     service.every(timedelta(seconds=2), restrictions.learn)
     service.every(timedelta(seconds=2), erasure.go_on)
     service.every(timedelta(seconds=10), contacts.heal)

@@ -55,10 +55,11 @@ def build(settings: Settings) -> FastAPI:
     service.before_start(deliveries.ensure_indexes)
     service.every(timedelta(0), outbox.turn)
     service.every(timedelta(seconds=15), outbox.count)
-    carriers = [outbox.carry] * settings.smtp_connections + [codes.carry] * CARRIERS
-    for carry in carriers:
+    carriers = [(outbox.carry, timedelta(0))] * settings.smtp_connections
+    carriers += [(codes.carry, timedelta(milliseconds=20))] * CARRIERS
+    for carry, pause in carriers:
         connection = MailConnection(settings)
-        service.every(timedelta(0), partial(carry, connection))
+        service.every(pause, partial(carry, connection))
         service.after_stop(connection.close)
     service.after_stop(outbox.release)
     service.after_stop(evidence.close)

@@ -75,7 +75,7 @@ async def test_what_is_written_comes_back_as_data(world: World) -> None:
             assert mail["Bcc"] is None
             assert len(mail.get_all("To", [])) == 1
             assert "semua@warga.example" not in [a.addr_spec for a in mail["To"].addresses]
-            page = mail.get_body(("html",))
+            page = mail.get_body(("html", "plain"))  # the one with the code is plain text
             assert page is not None
             content = page.get_content()
             assert "<script" not in content
