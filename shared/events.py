@@ -300,6 +300,20 @@ class CitizenContact(Event):
         return self.citizen_id
 
 
+class AuditAnchored(Event):
+    """How far a service's audit log went, and the hash of its last entry then: what was taken from its end later shows
+    by it (`shared.audit`)."""
+
+    topic = "audit.anchored"
+    service: str
+    n: int = Field(ge=1)
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @property
+    def key(self) -> str:
+        return self.service
+
+
 CHAIN: dict[Transition, type[ChainEvent]] = {
     model.transition: model
     for model in (
@@ -315,7 +329,7 @@ def is_receipt(event: Event) -> bool:
 
 
 SIDE: tuple[type[ComplaintEvent], ...] = (ProgressNoted, NotificationDelivered, SlaWarned, SlaBreached, SlaWithdrawn)
-_ALL: tuple[type[Event], ...] = (*CHAIN.values(), *SIDE, CitizenContact)
+_ALL: tuple[type[Event], ...] = (*CHAIN.values(), *SIDE, CitizenContact, AuditAnchored)
 EVENTS: dict[str, type[Event]] = {model.topic: model for model in _ALL}
 RESTRICTED: frozenset[str] = frozenset({CitizenContact.topic})
 """Topics that hold personal data (UU PDP 27/2022): what is in them goes nowhere else, whatever is wrong with it."""

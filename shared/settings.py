@@ -54,6 +54,9 @@ class ServiceSettings(BaseSettings):
     pseudonym_key_file: Path | None = Field(
         None, description="at least 32 random bytes by which intake, notify and opd know anonymous reporters"
     )
+    audit_key_file: Path | None = Field(
+        None, description="at least 32 random bytes that seal the audit log; without it nothing can be recorded"
+    )
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     topic_partitions: int = Field(3, ge=1, description="of each topic: the most processes of one service that share it")

@@ -50,6 +50,7 @@ __all__ = [
     "connect",
     "insert_missing",
     "refusal",
+    "unless_unconfirmed",
 ]
 
 Database = AsyncIOMotorDatabase[Document]
@@ -116,7 +117,7 @@ def refusal(error: Exception) -> str:
     return ""
 
 
-def _unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:
+def unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:
     """What a bulk write says of its failure. Raises AutoReconnect where a majority has not confirmed it."""
     details: Mapping[str, Any] = failure.details or {}
     if details.get("writeConcernErrors"):
@@ -170,7 +171,7 @@ class MongoJournal:
                 return [Unstorable(str(fault))]
             return [failure for entry in entries for failure in await self.insert([entry])]
         except BulkWriteError as failure:
-            details = _unless_unconfirmed(failure)
+            details = unless_unconfirmed(failure)
             for error in details["writeErrors"]:
                 if error["code"] != _DUPLICATE:
                     raise
@@ -234,7 +235,7 @@ class MongoDocuments:
         try:
             result = await (self._durable if durably else self._collection).bulk_write(writes, ordered=False)
         except BulkWriteError as failure:
-            details = _unless_unconfirmed(failure)
+            details = unless_unconfirmed(failure)
             if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
                 raise
             return False
@@ -263,7 +264,7 @@ async def insert_missing(collection: Documents, documents: Iterable[Document]) -
         if wanted:
             await collection.insert_many(wanted, ordered=False)
     except BulkWriteError as failure:
-        details = _unless_unconfirmed(failure)
+        details = unless_unconfirmed(failure)
         if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
             raise
         there = {error["index"] for error in details["writeErrors"]}

@@ -9,7 +9,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from shared.agency_feed import AGENCY_TOPICS, agency_topic
 from shared.connections import kafka_options
-from shared.events import CHAIN_TOPICS, EVENTS, CitizenContact
+from shared.events import CHAIN_TOPICS, EVENTS, AuditAnchored, CitizenContact
 from shared.publisher import MAX_RECORD_BYTES
 from shared.settings import ServiceSettings
 
@@ -40,11 +40,12 @@ def agency_spec(settings: ServiceSettings, code: str) -> TopicSpec:
 
 
 def specs(settings: ServiceSettings) -> list[TopicSpec]:
-    """The topics of an installation but for its agencies' own: events of the chain are kept five years, side events
-    three months."""
+    """The topics of an installation but for its agencies' own: events of the chain and anchors of the audit logs are
+    kept five years, side events three months."""
     topics: list[TopicSpec] = []
     for name in EVENTS:
-        config = {"retention.ms": str(_YEARS if name in CHAIN_TOPICS else _MONTHS), "cleanup.policy": "delete"}
+        long = name in (*CHAIN_TOPICS, AuditAnchored.topic)
+        config = {"retention.ms": str(_YEARS if long else _MONTHS), "cleanup.policy": "delete"}
         if name == CitizenContact.topic:
             config = {
                 "cleanup.policy": "compact",

@@ -29,12 +29,13 @@ class Account:
 @dataclass(frozen=True)
 class Credentials:
     """`signing_key` is the PEM file of intake's ES256 key, `tracking_key` the file that its tracking codes are made
-    from, `pseudonym_key` the one by which anonymous reporters are known; by the machine account `notify`, notify asks
-    intake."""
+    from, `pseudonym_key` the one by which anonymous reporters are known, `audit_key` the one that seals the audit logs;
+    by the machine account `notify`, notify asks intake."""
 
     signing_key: Path
     tracking_key: Path
     pseudonym_key: Path
+    audit_key: Path
     notify: Account
     staff: tuple[Account, ...]
 
@@ -77,11 +78,11 @@ def load_or_make(folder: Path) -> Credentials:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
         )
-    tracking_key, pseudonym_key = folder / "tracking-key", folder / "pseudonym-key"
-    for key_file in (tracking_key, pseudonym_key):
+    key_files = [folder / name for name in ("tracking-key", "pseudonym-key", "audit-key")]
+    for key_file in key_files:
         if not key_file.exists():
             _write(key_file, secrets.token_bytes(32))
-    return Credentials(signing_key, tracking_key, pseudonym_key, notify, tuple(staff))
+    return Credentials(signing_key, *key_files, notify, tuple(staff))
 
 
 def _write(path: Path, content: bytes) -> None:

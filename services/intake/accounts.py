@@ -1,10 +1,12 @@
-"""Staff and machine accounts, which are made by command and not over HTTP."""
+"""Staff and machine accounts, which are made by command and not over HTTP. What is done to them is recorded first."""
 
 import asyncio
 from dataclasses import dataclass
 
 from services.intake.account_store import AccountStore
 from services.intake.identity import IdentityRefused, NewAccount, Passwords, check_password, normal_login
+from shared.audit import Action, AuditLog, operator
+from shared.audit_store import audit_log
 from shared.projection import Document
 from shared.settings import ServiceSettings
 from shared.sop import Role
@@ -41,7 +43,7 @@ class Staff:
 async def add_staff(settings: ServiceSettings, *staff: Staff) -> int:
     """Make the accounts that are missing and bring the others up to date; returns how many were made or changed.
 
-    Raises IdentityRefused before anything is changed."""
+    Raises IdentityRefused, and UnusableKey without the audit log's key, before anything is changed."""
     for one in staff:
         one.check()
     client = connect(settings)
@@ -49,18 +51,21 @@ async def add_staff(settings: ServiceSettings, *staff: Staff) -> int:
         store = AccountStore(client[settings.database("intake")])
         await store.ensure_indexes()
         passwords = Passwords()
-        return sum(await asyncio.gather(*(_put(store, passwords, one) for one in staff)))
+        audit = audit_log(client[settings.database("intake")], "intake", settings.audit_key_file)
+        return sum(await asyncio.gather(*(_put(store, audit, passwords, one) for one in staff)))
     finally:
         client.close()
 
 
-async def _put(store: AccountStore, passwords: Passwords, one: Staff) -> bool:
+async def _put(store: AccountStore, audit: AuditLog, passwords: Passwords, one: Staff) -> bool:
     login = normal_login(one.login)
+    facts = {"account_role": one.role.value, "agency": one.agency}
     existing = await store.by_login(login)
     if existing is None:
         hashed = await passwords.hash(one.password)
-        account = NewAccount((login,), one.role, one.name, hashed, agency=one.agency)
-        await store.add(account.document())
+        account = NewAccount((login,), one.role, one.name, hashed, agency=one.agency).document()
+        await audit.record(Action.STAFF_ADDED, operator(), account["_id"], **facts)
+        await store.add(account)
         return True
     if existing["role"] == Role.CITIZEN.value:
         raise IdentityRefused("login", f"{one.login} is a citizen's login.", "Login ini milik warga.")
@@ -68,9 +73,9 @@ async def _put(store: AccountStore, passwords: Passwords, one: Staff) -> bool:
     same = all(existing[name] == value for name, value in wanted.items())
     if same and await passwords.verify(existing["password_hash"], one.password):
         return False
-    return await store.change(
-        existing["_id"], existing["version"], {**wanted, "password_hash": await passwords.hash(one.password)}
-    )
+    hashed = await passwords.hash(one.password)
+    await audit.record(Action.STAFF_CHANGED, operator(), existing["_id"], **facts)
+    return await store.change(existing["_id"], existing["version"], {**wanted, "password_hash": hashed})
 
 
 async def list_staff(settings: ServiceSettings) -> list[Document]:
@@ -83,13 +88,16 @@ async def list_staff(settings: ServiceSettings) -> list[Document]:
 
 
 async def disable_staff(settings: ServiceSettings, login: str) -> bool:
-    """End an account's sign-in; False if there is no such staff account. Tokens that were given end by themselves."""
+    """End an account's sign-in; False if there is no such staff account. Tokens that were given end by themselves.
+    Raises UnusableKey without the audit log's key."""
     client = connect(settings)
     try:
         store = AccountStore(client[settings.database("intake")])
         account = await store.by_login(normal_login(login))
         if account is None or account["role"] == Role.CITIZEN.value:
             return False
+        audit = audit_log(client[settings.database("intake")], "intake", settings.audit_key_file)
+        await audit.record(Action.STAFF_DISABLED, operator(), account["_id"])
         return await store.change(account["_id"], account["version"], {"active": False})
     finally:
         client.close()

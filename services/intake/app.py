@@ -57,7 +57,9 @@ def build(settings: Settings) -> FastAPI:
         "LAPOR! Pontianak: intake",
         "Citizens, sign-in, reports and photos: SOP step 1, corrections, ratings and tracking.",
         [
-            complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
+            complaints.router(
+                intake, service.audit
+            ),  # first: routes are tried in this order, and this is what is asked for most
             people.router(accounts, accesses, journal, passwords),
             sign_in.router(accounts, passwords, keys),
             tracking.router(intake),

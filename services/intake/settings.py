@@ -22,6 +22,7 @@ class Settings(ServiceSettings):
     pseudonym_key_file: Path = Field(
         description="at least 32 random bytes, from which anonymous reporters' pseudonyms are made"
     )
+    audit_key_file: Path = Field(description="at least 32 random bytes that seal the audit log")
     token_minutes: int = Field(30, ge=1, le=24 * 60)
     city_file: Path = DEFAULT_CITY
     categories_file: Path = _DATA / "categories.json"

@@ -36,6 +36,6 @@ def build(settings: Settings) -> FastAPI:
         [
             moves.router(store, directory, journal, settings.deadlines),
             cases.router(store, directory, settings.deadlines),
-            agencies.router(directory, agency_topics),
+            agencies.router(directory, agency_topics, service.audit),
         ],
     )

@@ -49,7 +49,7 @@ from services.sla import projection as sla
 from shared import receiver, topics
 from shared.agency_feed import agency_topic, copies
 from shared.connections import kafka_options
-from shared.events import EVENTS, Agency, Event
+from shared.events import EVENTS, Agency, AuditAnchored, Event
 from shared.publisher import Publisher, Record
 from shared.receiver import Denied, Receiver
 from shared.service import Contract, Service
@@ -108,7 +108,7 @@ def test_a_service_reads_what_it_consumes_and_no_other_topic(locked: Locked, ser
 def test_a_service_writes_what_it_issues_and_its_dead_letters_and_no_other_topic(locked: Locked, service: str) -> None:
     can = {topic for topic in every_topic(locked) if may_write(locked.of(service), topic)}
     wanted = {locked.open.topic_prefix + topic for topic in ISSUES[service]}
-    wanted.add(dead_letters(locked.open.group(service)))
+    wanted |= {dead_letters(locked.open.group(service)), locked.open.topic_prefix + AuditAnchored.topic}
     if service == "routing":
         wanted |= {locked.open.topic_prefix + agency_topic(code) for code in AGENCIES}
     assert can == wanted

@@ -22,6 +22,7 @@ from shared.sop import Role, Transition
 from shared.storage import Database
 from tests.images import jpeg
 from tests.support import tokens
+from tests.support.audit import audit_key
 from tests.support.events import Chain
 from tests.support.profile import profiled
 from tests.support.running import publish, running, until
@@ -48,6 +49,7 @@ def intake_settings(servers: Servers, namespace: str, folder: Path) -> Settings:
         signing_key_file=signing_key(folder),
         tracking_key_file=folder / "tracking-key",
         pseudonym_key_file=folder / "pseudonym-key",
+        audit_key_file=audit_key(),
         topic_partitions=2,
     )
 
