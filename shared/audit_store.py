@@ -9,7 +9,7 @@ from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from shared.audit import AuditLog, Seal
+from shared.audit import SYSTEM, Action, AuditLog, Seal
 from shared.projection import Document
 from shared.queries import set_indexes
 from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, unless_unconfirmed
@@ -78,6 +78,37 @@ class MongoAudit:
         if before is not None:
             query["_id"] = {"$lt": before}
         return await self._kept.find(query).sort("_id", DESCENDING).limit(limit).to_list(limit)
+
+
+class AgeingAudit:
+    """`shared.retention.Ageing` on the audit log: it loses its beginning only, and never its last entry."""
+
+    def __init__(self, database: Database, log: AuditLog) -> None:
+        self._entries = database.get_collection("audit", write_concern=_DURABLE, read_concern=ReadConcern("majority"))
+        self._log = log
+
+    async def due(self, before: datetime) -> int:
+        first, begins = await self._first(), await self._begins(before)
+        return max(begins - first, 0) if first is not None else 0
+
+    async def remove(self, before: datetime, limit: int) -> int:
+        first, begins = await self._first(), await self._begins(before)
+        if first is None or begins <= first:
+            return 0
+        told = await self._entries.find_one({"action": Action.LOG_SHORTENED}, sort=[("_id", DESCENDING)])
+        if told is None or told["facts"]["begins"] < begins:
+            await self._log.record(Action.LOG_SHORTENED, SYSTEM, begins=begins)
+        return (await self._entries.delete_many({"_id": {"$lt": min(first + limit, begins)}})).deleted_count
+
+    async def _first(self) -> int | None:
+        first = await self._entries.find_one({}, {"_id": 1}, sort=[("_id", ASCENDING)])
+        return first["_id"] if first else None
+
+    async def _begins(self, before: datetime) -> int:
+        """The number that the log is to begin with; 0 if nothing is old."""
+        last = await self._entries.find_one({}, {"_id": 1}, sort=[("_id", DESCENDING)])
+        old = await self._entries.find_one({"at": {"$lt": before}}, {"_id": 1}, sort=[("at", DESCENDING)])
+        return min(old["_id"] + 1, last["_id"]) if old and last else 0
 
 
 def audit_log(database: Database, service: str, key_file: Path | None) -> AuditLog:

@@ -34,6 +34,12 @@ def new_id() -> str:
     return IDENTIFIERS.get()()
 
 
+def first_id(moment: datetime) -> str:
+    """What every id of `new_id` made from a moment on sorts after, and every earlier one before."""
+    milliseconds = f"{int(moment.timestamp() * 1000):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7"
+
+
 def _whole_milliseconds(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -21,10 +21,10 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp
 
-from shared import asyncapi, http, openapi, telemetry
+from shared import asyncapi, http, kept, openapi, retention, telemetry
 from shared.admission import Admission, BodyLimit
 from shared.agency_feed import copies
-from shared.audit_store import MongoAudit, audit_log
+from shared.audit_store import AgeingAudit, MongoAudit, audit_log
 from shared.auth import Verifier
 from shared.connections import kafka_options
 from shared.consumer import EventConsumer
@@ -37,6 +37,7 @@ from shared.limits import Addresses, Limiting, Limits
 from shared.publisher import Publisher
 from shared.receiver import Handle
 from shared.refusals import Refused, kafka_refusal
+from shared.retention import Keeping, Retention
 from shared.settings import ServiceSettings
 from shared.storage import Database, MongoJournal, Presence, connect, refusal
 from shared.topics import dead_letters
@@ -122,6 +123,12 @@ class Service:
         )
         self.every(ANCHOR_EVERY, self.anchor)
         return self._journal
+
+    def keep(self, *keepings: Keeping) -> None:
+        """Remove these classes of data at the end of their time, and the audit log's beginning: each service's last
+        word on what it stores."""
+        audit = Keeping(kept.AUDIT, AgeingAudit(self.database, self.audit))
+        self.every(retention.EVERY, Retention(self.settings.retention, self.audit, [*keepings, audit]).turn)
 
     async def anchor(self) -> None:
         """Tell how far the audit log goes, if that has not been told; with several processes, one of them does."""

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.calendar import Deadlines
 from shared.issuers import ExternalIssuer, unique
+from shared.kept import RetentionSettings
 from shared.rates import LimitSettings
 
 
@@ -71,6 +72,7 @@ class ServiceSettings(BaseSettings):
         0.02, ge=0, le=1, description="how long a busy consumer lets records come together"
     )
     deadlines: Deadlines = Deadlines()
+    retention: RetentionSettings = RetentionSettings()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
     limits: LimitSettings = LimitSettings()
     clamd: str | None = Field(

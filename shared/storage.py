@@ -50,6 +50,7 @@ __all__ = [
     "connect",
     "insert_missing",
     "refusal",
+    "remove_some",
     "unless_unconfirmed",
 ]
 
@@ -255,6 +256,16 @@ def _write(document: Document, before: Document | None) -> InsertOne[Document] |
     if gone := [name for name in before if name not in document]:
         change["$unset"] = dict.fromkeys(gone, "")
     return UpdateOne(unchanged, change)
+
+
+async def remove_some(collection: Documents, query: Mapping[str, Any], by: str, limit: int) -> int:
+    """Remove up to ``limit`` documents, those with the lowest ``by`` first, which an index must have; returns how
+    many."""
+    found = await collection.find(query, {"_id": 1}).sort(by, ASCENDING).limit(limit).to_list(limit)
+    if not found:
+        return 0
+    ids = [document["_id"] for document in found]
+    return (await collection.delete_many({"_id": {"$in": ids}})).deleted_count
 
 
 async def insert_missing(collection: Documents, documents: Iterable[Document]) -> list[Document]:

@@ -78,11 +78,11 @@ def load_or_make(folder: Path) -> Credentials:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
         )
-    key_files = [folder / name for name in ("tracking-key", "pseudonym-key", "audit-key")]
-    for key_file in key_files:
+    tracking_key, pseudonym_key, audit_key = (folder / f"{name}-key" for name in ("tracking", "pseudonym", "audit"))
+    for key_file in (tracking_key, pseudonym_key, audit_key):
         if not key_file.exists():
             _write(key_file, secrets.token_bytes(32))
-    return Credentials(signing_key, *key_files, notify, tuple(staff))
+    return Credentials(signing_key, tracking_key, pseudonym_key, audit_key, notify, tuple(staff))
 
 
 def _write(path: Path, content: bytes) -> None:

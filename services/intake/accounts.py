@@ -7,6 +7,7 @@ from services.intake.account_store import AccountStore
 from services.intake.identity import IdentityRefused, NewAccount, Passwords, check_password, normal_login
 from shared.audit import Action, AuditLog, operator
 from shared.audit_store import audit_log
+from shared.events import now
 from shared.projection import Document
 from shared.settings import ServiceSettings
 from shared.sop import Role
@@ -75,7 +76,9 @@ async def _put(store: AccountStore, audit: AuditLog, passwords: Passwords, one: 
         return False
     hashed = await passwords.hash(one.password)
     await audit.record(Action.STAFF_CHANGED, operator(), existing["_id"], **facts)
-    return await store.change(existing["_id"], existing["version"], {**wanted, "password_hash": hashed})
+    return await store.change(
+        existing["_id"], existing["version"], {**wanted, "password_hash": hashed, "disabled_at": None}
+    )
 
 
 async def list_staff(settings: ServiceSettings) -> list[Document]:
@@ -98,6 +101,6 @@ async def disable_staff(settings: ServiceSettings, login: str) -> bool:
             return False
         audit = audit_log(client[settings.database("intake")], "intake", settings.audit_key_file)
         await audit.record(Action.STAFF_DISABLED, operator(), account["_id"])
-        return await store.change(account["_id"], account["version"], {"active": False})
+        return await store.change(account["_id"], account["version"], {"active": False, "disabled_at": now()})
     finally:
         client.close()

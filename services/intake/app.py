@@ -11,6 +11,7 @@ from services.intake.identity import Passwords
 from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
 from services.intake.projection import CONSUMES, ISSUES
+from services.intake.retention import keepings
 from services.intake.settings import Settings
 from services.intake.store import AccessStore, ComplaintStore
 from shared import telemetry
@@ -50,6 +51,7 @@ def build(settings: Settings) -> FastAPI:
         for status, known in (await store.count_by_status()).items():
             telemetry.CASES.labels(status).set(known)
 
+    service.keep(*keepings(service.database))
     service.every(timedelta(seconds=15), count)
     service.every(timedelta(seconds=10), people.healing(accounts, journal))
     service.every(timedelta(seconds=10), intake.close_lapsed)

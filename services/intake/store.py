@@ -6,12 +6,12 @@ from typing import Any
 
 from services.intake import projection
 from shared.calendar import Deadlines
-from shared.events import new_id, now
+from shared.events import first_id, new_id, now
 from shared.projection import Document, Projection
 from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.queries import Walk, count_by_status, open_index, page, set_indexes
 from shared.sop import Role, Status
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id, remove_some
 
 
 class ComplaintStore:
@@ -106,6 +106,14 @@ class AccessStore:
                 "at": now(),
             }
         )
+
+    async def due(self, before: datetime) -> int:
+        """How many are older; their ids sort by time."""
+        return await self._accesses.count_documents({"_id": {"$lt": first_id(before)}})
+
+    async def remove(self, before: datetime, limit: int) -> int:
+        """Remove up to ``limit`` of them; returns how many."""
+        return await remove_some(self._accesses, {"_id": {"$lt": first_id(before)}}, "_id", limit)
 
     async def of_citizen(
         self, citizen_id: str, limit: int, cursor: str | None

@@ -12,6 +12,7 @@ from services.notify.delivery_store import DeliveryStore
 from services.notify.evidence import Evidence
 from services.notify.outbox import Outbox
 from services.notify.projection import CONSUMES, ISSUES
+from services.notify.retention import keepings
 from services.notify.settings import Settings
 from services.notify.smtp import MailConnection
 from services.notify.store import CitizenStore, InboxStore
@@ -41,6 +42,7 @@ def build(settings: Settings) -> FastAPI:
     service.consume(arrivals.apply)
     service.before_start(inbox.ensure_indexes)
     service.before_start(deliveries.ensure_indexes)
+    service.keep(*keepings(service.database))
     service.every(timedelta(0), outbox.turn)
     service.every(timedelta(seconds=15), outbox.count)
     for _ in range(settings.smtp_connections):
