@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import agencies, audit, complaint, deadletters, local, principals, staff, topics
+from deploy.commands import agencies, audit, complaint, deadletters, local, principals, retention, staff, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(staff.app, name="staff")
 app.add_typer(agencies.app, name="agencies")
 app.add_typer(audit.app, name="audit")
+app.add_typer(retention.app, name="retention")
 app.add_typer(principals.app, name="principals")
 
 

@@ -61,7 +61,7 @@ IDENTITY_ACCESSES = Kept(
     ("intake",),
     "who of the staff opened a reporter's identity and why (`identity_accesses`), since they did",
     "identity_accesses_days",
-    "the citizen's right to know; claims for damages lapse after five years",
+    "the citizen's right to know who looked, as long as the complaint is on its topics",
     "removed",
 )
 STAFF = Kept(
@@ -77,7 +77,7 @@ AUDIT = Kept(
     ("intake", "routing", "opd", "notify", "sla"),
     "the audit logs (`audit`), since the entry was written",
     "audit_days",
-    "accountability for as long as claims can be made",
+    "as long as what they are about is on the topics",
     "removed from the beginning; an entry says where the log now begins",
 )
 KEPT = (INBOX, DELIVERIES, IDENTITY_ACCESSES, STAFF, AUDIT)

@@ -73,10 +73,14 @@ class Retention:
             while gone := await one.where.remove(before, BATCH):
                 REMOVED.labels(name).inc(gone)
                 removed[name] += gone
-                await asyncio.sleep(_REST_SECONDS)
+                await _rest()
         return removed
 
     async def turn(self) -> None:
         """Periodic work: a run, unless nothing can be recorded."""
         if self._audit.sealed:
             await self.run()
+
+
+async def _rest() -> None:
+    await asyncio.sleep(_REST_SECONDS)

@@ -41,7 +41,7 @@ def agency_spec(settings: ServiceSettings, code: str) -> TopicSpec:
 
 def specs(settings: ServiceSettings) -> list[TopicSpec]:
     """The topics of an installation but for its agencies' own: events of the chain and anchors of the audit logs are
-    kept five years, side events three months."""
+    kept five years, side events and dead letters three months."""
     topics: list[TopicSpec] = []
     for name in EVENTS:
         long = name in (*CHAIN_TOPICS, AuditAnchored.topic)
@@ -56,7 +56,7 @@ def specs(settings: ServiceSettings) -> list[TopicSpec]:
     for service in SERVICES:
         name = dead_letters(settings.group(service))
         config = {
-            "retention.ms": str(_YEARS),
+            "retention.ms": str(_MONTHS),
             "cleanup.policy": "delete",
             "max.message.bytes": str(MAX_RECORD_BYTES),
         }

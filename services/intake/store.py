@@ -108,12 +108,12 @@ class AccessStore:
         )
 
     async def due(self, before: datetime) -> int:
-        """How many are older; their ids sort by time."""
-        return await self._accesses.count_documents({"_id": {"$lt": first_id(before)}})
+        """How many are older."""
+        return await self._accesses.count_documents(_older(before))
 
     async def remove(self, before: datetime, limit: int) -> int:
         """Remove up to ``limit`` of them; returns how many."""
-        return await remove_some(self._accesses, {"_id": {"$lt": first_id(before)}}, "_id", limit)
+        return await remove_some(self._accesses, _older(before), "_id", limit)
 
     async def of_citizen(
         self, citizen_id: str, limit: int, cursor: str | None
@@ -121,3 +121,8 @@ class AccessStore:
         """One page of the accesses to a citizen's data, newest first."""
         walk = Walk("own", "at", {"citizen_id": citizen_id}, descending=True)
         return await page(self._accesses, walk, limit, cursor)
+
+
+def _older(before: datetime) -> dict[str, Any]:
+    """Accesses of before a moment. Their ids sort by time, so the ids bound what is looked at."""
+    return {"_id": {"$lt": first_id(before)}, "at": {"$lt": before}}

@@ -120,12 +120,12 @@ async def test_changes_of_the_directory_are_recorded(routing: Routing) -> None:
     ]
     imported = await entries(routing.database, Action.AGENCY_ADDED, "DLH")
     assert [entry["actor"][:4] for entry in imported] == ["cli:"]
-    before = await routing.database["audit"].count_documents({})
+    before = await routing.database["audit"].estimated_document_count()
     await import_agencies(routing.settings)
-    assert await routing.database["audit"].count_documents({}) == before, "nothing has changed"
+    assert await routing.database["audit"].estimated_document_count() == before, "nothing has changed"
     refused = await routing.client.put("/v1/agencies/AUDIT", json=body, headers=tokens.bearer(Role.COORDINATOR))
     assert refused.status_code == 403
-    assert await routing.database["audit"].count_documents({}) == before
+    assert await routing.database["audit"].estimated_document_count() == before
 
 
 async def test_their_logs_are_whole(intake: Intake, routing: Routing) -> None:

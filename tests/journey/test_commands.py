@@ -76,7 +76,9 @@ def test_staff_and_agencies_are_kept_by_command(system: System, target: Target, 
     assert refused.returncode == 1
     assert "Citizens register by themselves" in refused.stdout
     recorded = lapor(target, "audit", "show", "--service", "intake", "--limit", "2").stdout
-    assert re.search(r"staff_disabled +cli:\S+ +[0-9a-f-]{36}\s[^$]*staff_added .*agency=DLH", recorded), recorded
+    assert re.search(
+        r"staff_disabled +cli:\S+ +[0-9a-f-]{36}\s[^$]*staff_added .*account_role=agency_operator", recorded
+    ), recorded
     assert "ops1" not in recorded
     verified = lapor(target, "audit", "verify", key=key)
     assert verified.returncode == 0, verified.stdout
