@@ -14,7 +14,7 @@ import os
 import random
 import re
 from asyncio import sleep
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -51,6 +51,8 @@ class Action(StrEnum):
     DEAD_LETTER_REPLAYED = "dead_letter_replayed"
     AGENCY_ADDED = "agency_added"
     AGENCY_CHANGED = "agency_changed"
+    AGENCY_CONNECTED = "agency_connected"
+    AGENCY_DISCONNECTED = "agency_disconnected"
     RETENTION_RUN = "retention_run"
     LOG_SHORTENED = "log_shortened"
     SESSIONS_ENDED = "sessions_ended"
@@ -265,7 +267,7 @@ def _missing(first: int, last: int) -> str:
 async def compare(
     verdict: Verdict,
     anchors: AsyncIterator[Sequence[AuditAnchored]],
-    hashes: Callable[[Sequence[int]], Any],
+    hashes: Callable[[Sequence[int]], Awaitable[Mapping[int, str]]],
 ) -> str:
     """Whether every head that was told outside of the database is in the chain still; the first fault, or nothing.
     ``hashes`` gives the stored hashes of entries by their numbers."""

@@ -70,12 +70,14 @@ def put_back(
     else:
         chosen = [one for one in run(letters(settings(), reason=reason, topic=topic)) if not one.replayed]
     try:
-        console.print(f"{run(_replay(settings(), chosen))} replayed.")
+        console.print(f"{run(replay_recorded(settings(), chosen))} replayed.")
     except ReplayFailed as failure:
         fail(str(failure))
 
 
-async def _replay(chosen: ServiceSettings, wanted: Sequence[DeadLetter]) -> int:
+async def replay_recorded(chosen: ServiceSettings, wanted: Sequence[DeadLetter]) -> int:
+    """Replay letters, each of which the audit log of its service is told of before; returns how many. Raises
+    UnusableKey, ReplayFailed."""
     client = connect(chosen)
     try:
         for letter in wanted:

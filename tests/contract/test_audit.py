@@ -13,16 +13,19 @@ from typing import Any
 import pytest
 
 from deploy.commands.audit import verdict_on
+from deploy.commands.deadletters import replay_recorded
 from deploy.local.servers import Servers
 from shared import topics
 from shared.audit import BEGINNING, Action, Seal, canonical
 from shared.audit_store import MongoAudit
+from shared.deadletters import letters
 from shared.events import AuditAnchored, now
 from shared.keyfile import UnusableKey
 from shared.publisher import Publisher
 from shared.service import Contract, Service
 from shared.settings import ServiceSettings
 from shared.storage import Documents
+from shared.topics import dead_letters
 from tests.support.audit import EACH, WRITERS, audit_key
 from tests.support.explain import indexed
 from tests.support.running import read_topics
@@ -276,6 +279,29 @@ async def test_lists_are_read_along_an_index(log: Log) -> None:
         one = await store.of(subject="OPD-2", action=Action.AGENCY_CHANGED, since=newest[-1]["at"].replace(year=2020))
     assert [entry["_id"] for entry in newest + older] == [5, 4, 3, 2, 1]
     assert [entry["_id"] for entry in one] == [2]
+
+
+async def test_a_letter_that_is_replayed_is_recorded_first(log: Log) -> None:
+    settings = log.settings
+    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "tests")
+    topic = settings.topic_prefix + "complaint.submitted"
+    headers = [
+        ("dlq_topic", topic.encode()),
+        ("dlq_reason", b"no event"),
+        ("dlq_partition", b"0"),
+        ("dlq_offset", b"0"),
+    ]
+    assert await publisher.send([(dead_letters(settings.group("opd")), b"key", b"{}", headers)]) == [True]
+    await publisher.stop()
+    (letter,) = await letters(settings, ["opd"])
+    with pytest.raises(UnusableKey):
+        await replay_recorded(settings.model_copy(update={"audit_key_file": None}), [letter])
+    assert [one.replayed for one in await letters(settings, ["opd"])] == [False]
+    assert await replay_recorded(settings, [letter]) == 1
+    entry = await log.entries.find_one({"action": Action.DEAD_LETTER_REPLAYED})
+    assert entry is not None
+    assert (entry["subject"], entry["facts"]) == (letter.id, {"topic": topic})
+    assert [one.replayed for one in await letters(settings, ["opd"])] == [True]
 
 
 def lapor(settings: ServiceSettings, *arguments: str) -> "subprocess.CompletedProcess[str]":

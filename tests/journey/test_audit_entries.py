@@ -130,6 +130,7 @@ async def test_changes_of_the_directory_are_recorded(routing: Routing) -> None:
 
 async def test_their_logs_are_whole(intake: Intake, routing: Routing) -> None:
     for service, settings in (("intake", intake.settings), ("routing", routing.settings)):
-        verdict, _ = await verdict_on(settings, service)
+        verdict, anchors = await verdict_on(settings, service)
         assert verdict.fault == ""
         assert verdict.entries > 3
+        assert anchors == (service == "routing"), "it found a log at its start; the other did not, a minute ago"

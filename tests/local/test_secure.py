@@ -57,6 +57,7 @@ from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import connect
 from shared.topics import SERVICES, dead_letters
+from tests.support.audit import audit_key
 from tests.support.events import Chain
 from tests.support.locked import (
     NOT_SIGNED_IN,
@@ -447,6 +448,7 @@ def test_commands_and_the_example_by_secrets_of_their_own(locked: Locked) -> Non
         "LAPOR_NAMESPACE": locked.open.namespace,
         "LAPOR_KAFKA_BOOTSTRAP": locked.open.kafka_bootstrap,
         "LAPOR_MONGO_URL": locked.open.mongo_url,
+        "LAPOR_AUDIT_KEY_FILE": str(audit_key()),
     }
 
     def lapor(who: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -463,6 +465,10 @@ def test_commands_and_the_example_by_secrets_of_their_own(locked: Locked) -> Non
     assert lapor("intake", "agencies", "connect", "DLH").returncode == 1
     told = lapor("admin", "agencies", "connect", "DLH")
     assert told.returncode == 0, told.stdout
+    recorded = lapor("witness", "audit", "show", "--action", "agency_connected")
+    assert re.search(r"routing +\d+ .* agency_connected +cli:\S+ +DLH", recorded.stdout), recorded.stdout
+    verified = lapor("witness", "audit", "verify", "--service", "routing")
+    assert (verified.returncode, "is no anchor" in verified.stdout) == (1, True), "the test put such records there"
     password = re.search(r"^password +(\S+)", told.stdout, re.MULTILINE)
     assert password
     event = Chain().through(Transition.FORWARDED).then(Transition.ASSIGNED, agency=Agency(code="DLH", name="DLH")).last
