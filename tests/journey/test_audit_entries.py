@@ -1,6 +1,9 @@
 """What the services and commands record in the audit log, and that what cannot be recorded is not done."""
 
+import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +12,19 @@ from pymongo.errors import BulkWriteError
 from deploy.commands.audit import verdict_on
 from deploy.local.servers import Servers
 from services.intake.accounts import Staff, add_staff, disable_staff, list_staff
+from services.intake.app import build
 from services.routing.agencies import import_agencies
+from shared import topics
 from shared.audit import Action
+from shared.events import new_id, now
 from shared.keyfile import UnusableKey
 from shared.sop import Role
-from shared.storage import Database
+from shared.storage import Database, connect
 from tests.conftest import fresh_namespace
 from tests.support import tokens
-from tests.support.intake import PASSWORD, Intake, intake_at_work
+from tests.support.intake import PASSWORD, Intake, intake_at_work, intake_settings
 from tests.support.routing import Routing, routing_at_work
+from tests.support.running import running, until
 
 ACCOUNT = "petugas.audit"
 
@@ -126,6 +133,30 @@ async def test_changes_of_the_directory_are_recorded(routing: Routing) -> None:
     refused = await routing.client.put("/v1/agencies/AUDIT", json=body, headers=tokens.bearer(Role.COORDINATOR))
     assert refused.status_code == 403
     assert await routing.database["audit"].estimated_document_count() == before
+
+
+async def test_a_service_removes_what_is_old_by_itself_and_says_so(
+    servers: Servers, namespace: str, tmp_path: Path
+) -> None:
+    settings = intake_settings(servers, namespace, tmp_path)
+    await topics.create(settings)
+    client = connect(settings)
+    database = client[settings.database("intake")]
+    old = {"_id": "00000000-0000-7000-8000-000000000000", "at": now() - timedelta(days=6 * 365)}
+    young = {"_id": new_id(), "at": now()}
+    await database["identity_accesses"].insert_many([old, young])
+    async with running(build(settings)) as api:
+
+        async def removed() -> bool:
+            return await database["identity_accesses"].distinct("_id") == [young["_id"]]
+
+        await until(removed)
+        (run,) = await database["audit"].find({"action": Action.RETENTION_RUN}).to_list(None)
+        assert (run["actor"], run["subject"], run["facts"]["due"]) == ("system", "identity_accesses", 1)
+        metrics = (await api.get("/metrics")).text
+    assert re.search(r'^lapor_retention_removed_total{class="identity_accesses"} [1-9]', metrics, re.MULTILINE)
+    assert re.search(r'^lapor_retention_removed_total{class="audit"} \d', metrics, re.MULTILINE), "from the start on"
+    client.close()
 
 
 async def test_their_logs_are_whole(intake: Intake, routing: Routing) -> None:
