@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import agencies, complaint, deadletters, local, principals, staff, topics
+from deploy.commands import agencies, audit, complaint, deadletters, local, principals, retention, staff, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,8 @@ app.add_typer(complaint.app, name="complaint")
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(staff.app, name="staff")
 app.add_typer(agencies.app, name="agencies")
+app.add_typer(audit.app, name="audit")
+app.add_typer(retention.app, name="retention")
 app.add_typer(principals.app, name="principals")
 
 

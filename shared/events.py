@@ -34,6 +34,12 @@ def new_id() -> str:
     return IDENTIFIERS.get()()
 
 
+def first_id(moment: datetime) -> str:
+    """What every id of `new_id` made from a moment on sorts after, and every earlier one before."""
+    milliseconds = f"{int(moment.timestamp() * 1000):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7"
+
+
 def _whole_milliseconds(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
@@ -335,6 +341,20 @@ class CitizenCode(Event):
         return self.challenge_id
 
 
+class AuditAnchored(Event):
+    """How far a service's audit log went, and the hash of its last entry then: what was taken from its end later shows
+    by it (`shared.audit`)."""
+
+    topic = "audit.anchored"
+    service: str
+    n: int = Field(ge=1)
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @property
+    def key(self) -> str:
+        return self.service
+
+
 CHAIN: dict[Transition, type[ChainEvent]] = {
     model.transition: model
     for model in (
@@ -350,7 +370,7 @@ def is_receipt(event: Event) -> bool:
 
 
 SIDE: tuple[type[ComplaintEvent], ...] = (ProgressNoted, NotificationDelivered, SlaWarned, SlaBreached, SlaWithdrawn)
-_ALL: tuple[type[Event], ...] = (*CHAIN.values(), *SIDE, CitizenContact, CitizenCode)
+_ALL: tuple[type[Event], ...] = (*CHAIN.values(), *SIDE, CitizenContact, CitizenCode, AuditAnchored)
 EVENTS: dict[str, type[Event]] = {model.topic: model for model in _ALL}
 RESTRICTED: frozenset[str] = frozenset({CitizenContact.topic, CitizenCode.topic})
 """Topics that hold personal data (UU PDP 27/2022): what is in them goes nowhere else, whatever is wrong with it."""

@@ -21,22 +21,24 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp
 
-from shared import asyncapi, docs_page, http, openapi, telemetry
+from shared import asyncapi, docs_page, http, kept, openapi, retention, telemetry
 from shared.admission import Admission, BodyLimit
 from shared.agency_feed import copies
+from shared.audit_store import AgeingAudit, MongoAudit, audit_log
 from shared.auth import Verifier
 from shared.connections import kafka_options
 from shared.consumer import EventConsumer
 from shared.direct import ShortWay
 from shared.ended_sessions import EVERY, EndedSessionsReader
-from shared.events import now
+from shared.events import AuditAnchored, now
 from shared.headers import SecurityHeaders, cross_origin
-from shared.journal import Journal, Projecting
+from shared.journal import Journal, Projecting, Taken
 from shared.limit_store import LimitStore
 from shared.limits import Addresses, Limiting, Limits
 from shared.publisher import Publisher
 from shared.receiver import Handle
 from shared.refusals import Refused, kafka_refusal
+from shared.retention import Keeping, Retention
 from shared.settings import ServiceSettings
 from shared.storage import Database, MongoJournal, Presence, connect, refusal
 from shared.topics import dead_letters
@@ -46,6 +48,8 @@ log = structlog.get_logger()
 Step = Callable[[], Awaitable[None]]
 
 REFUSALS_EVERY = timedelta(seconds=30)
+ANCHOR_EVERY = timedelta(seconds=60)
+"""What is cut off the end of the audit log within this time of being written is not seen."""
 
 _KEEP_ALIVE_SECONDS = 75
 """Longer than proxies and clients keep a connection that is not used (a minute at most, as a rule): who ends it while
@@ -61,6 +65,11 @@ class Contract:
 
     consumes: Sequence[str]
     issues: Sequence[str]
+
+    @property
+    def publishes(self) -> tuple[str, ...]:
+        """What it issues, and what every service does: the anchors of its audit log."""
+        return (*self.issues, AuditAnchored.topic)
 
 
 class App(FastAPI):
@@ -93,10 +102,13 @@ class Service:
             copies=copies,
         )
         self.verifier = Verifier(f"{settings.intake_url}/.well-known/jwks.json", settings.issuers)
+        self.audit = audit_log(self.database, name, settings.audit_key_file)
+        self._audit_store = MongoAudit(self.database)
+        self._anchored = 0
         self._journal_store = MongoJournal(self.database)
         self._journal: Journal | None = None
         self._consumer: EventConsumer | None = None
-        self._prepare: list[Step] = [self._journal_store.ensure_indexes]
+        self._prepare: list[Step] = [self._journal_store.ensure_indexes, self._audit_store.ensure_indexes]
         self._finish: list[Step] = []
         self._periodic: list[tuple[timedelta, Step]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,7 +130,25 @@ class Service:
             batch=self.settings.journal_batch,
             relay_after=timedelta(seconds=self.settings.relay_after_seconds),
         )
+        self.every(ANCHOR_EVERY, self.anchor)
         return self._journal
+
+    def keep(self, *keepings: Keeping) -> None:
+        """Remove these classes of data at the end of their time, and the audit log's beginning: each service's last
+        word on what it stores."""
+        audit = Keeping(kept.AUDIT, AgeingAudit(self.database, self.audit))
+        self.every(retention.EVERY, Retention(self.settings.retention, self.audit, [*keepings, audit]).turn)
+
+    async def anchor(self) -> None:
+        """Tell how far the audit log goes, if that has not been told; with several processes, one of them does."""
+        head = await self._audit_store.head()
+        if head is None or head["_id"] == self._anchored or self._journal is None:
+            return
+        n = head["_id"]
+        event = AuditAnchored(id=f"audit:{self.name}:{n}", occurred_at=now(), service=self.name, n=n, hash=head["hash"])
+        with suppress(Taken):
+            await self._journal.append(event)
+        self._anchored = n
 
     def consume(self, handle: Handle) -> None:
         """Hand the events of the contract's topics to ``handle``."""
@@ -245,7 +275,7 @@ class Service:
 
     async def _look_for_refusals(self) -> None:
         group = self.settings.group(self.name)
-        mine = [self.settings.topic_prefix + topic for topic in (*self.contract.consumes, *self.contract.issues)]
+        mine = [self.settings.topic_prefix + topic for topic in (*self.contract.consumes, *self.contract.publishes)]
         before, self._refused = self._refused, await kafka_refusal(self.settings, [*mine, dead_letters(group)], group)
         if self._refused and self._refused != before:
             log.error("refused", reason=self._refused)
@@ -286,7 +316,7 @@ class Service:
 
         if self.settings.docs:
             description = asyncapi.document(
-                self.name, self.contract.consumes, self.contract.issues, self.settings.topic_prefix
+                self.name, self.contract.consumes, self.contract.publishes, self.settings.topic_prefix
             )
 
             @router.get("/asyncapi.json", summary="The events this service takes and issues (AsyncAPI 3)")

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.calendar import Deadlines
 from shared.issuers import ExternalIssuer, unique
+from shared.kept import RetentionSettings
 from shared.rates import LimitSettings
 
 
@@ -62,6 +63,9 @@ class ServiceSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*$",
         description="the e-mail-to-SMS gateway's: codes go to <digits>@domain; none: phone numbers cannot be verified",
     )
+    audit_key_file: Path | None = Field(
+        None, description="at least 32 random bytes that seal the audit log; without it nothing can be recorded"
+    )
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     topic_partitions: int = Field(3, ge=1, description="of each topic: the most processes of one service that share it")
@@ -76,6 +80,7 @@ class ServiceSettings(BaseSettings):
         0.02, ge=0, le=1, description="how long a busy consumer lets records come together"
     )
     deadlines: Deadlines = Deadlines()
+    retention: RetentionSettings = RetentionSettings()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
     limits: LimitSettings = LimitSettings()
     clamd: str | None = Field(

@@ -50,6 +50,8 @@ __all__ = [
     "connect",
     "insert_missing",
     "refusal",
+    "remove_some",
+    "unless_unconfirmed",
 ]
 
 Database = AsyncIOMotorDatabase[Document]
@@ -116,7 +118,7 @@ def refusal(error: Exception) -> str:
     return ""
 
 
-def _unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:
+def unless_unconfirmed(failure: BulkWriteError) -> Mapping[str, Any]:
     """What a bulk write says of its failure. Raises AutoReconnect where a majority has not confirmed it."""
     details: Mapping[str, Any] = failure.details or {}
     if details.get("writeConcernErrors"):
@@ -170,7 +172,7 @@ class MongoJournal:
                 return [Unstorable(str(fault))]
             return [failure for entry in entries for failure in await self.insert([entry])]
         except BulkWriteError as failure:
-            details = _unless_unconfirmed(failure)
+            details = unless_unconfirmed(failure)
             for error in details["writeErrors"]:
                 if error["code"] != _DUPLICATE:
                     raise
@@ -234,7 +236,7 @@ class MongoDocuments:
         try:
             result = await (self._durable if durably else self._collection).bulk_write(writes, ordered=False)
         except BulkWriteError as failure:
-            details = _unless_unconfirmed(failure)
+            details = unless_unconfirmed(failure)
             if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
                 raise
             return False
@@ -256,6 +258,16 @@ def _write(document: Document, before: Document | None) -> InsertOne[Document] |
     return UpdateOne(unchanged, change)
 
 
+async def remove_some(collection: Documents, query: Mapping[str, Any], by: str, limit: int) -> int:
+    """Remove up to ``limit`` documents, those with the lowest ``by`` first, which an index must have; returns how
+    many."""
+    found = await collection.find(query, {"_id": 1}).sort(by, ASCENDING).limit(limit).to_list(limit)
+    if not found:
+        return 0
+    ids = [document["_id"] for document in found]
+    return (await collection.delete_many({"_id": {"$in": ids}})).deleted_count
+
+
 async def insert_missing(collection: Documents, documents: Iterable[Document]) -> list[Document]:
     """Insert the documents whose keys are not there yet, durably by the collection's write concern; returns those."""
     wanted = list(documents)
@@ -263,7 +275,7 @@ async def insert_missing(collection: Documents, documents: Iterable[Document]) -
         if wanted:
             await collection.insert_many(wanted, ordered=False)
     except BulkWriteError as failure:
-        details = _unless_unconfirmed(failure)
+        details = unless_unconfirmed(failure)
         if any(error["code"] != _DUPLICATE for error in details["writeErrors"]):
             raise
         there = {error["index"] for error in details["writeErrors"]}

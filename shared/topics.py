@@ -9,7 +9,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from shared.agency_feed import AGENCY_TOPICS, agency_topic
 from shared.connections import kafka_options
-from shared.events import CHAIN_TOPICS, EVENTS, CitizenCode, CitizenContact
+from shared.events import CHAIN_TOPICS, EVENTS, AuditAnchored, CitizenCode, CitizenContact
 from shared.publisher import MAX_RECORD_BYTES
 from shared.settings import ServiceSettings
 
@@ -42,11 +42,12 @@ def agency_spec(settings: ServiceSettings, code: str) -> TopicSpec:
 
 
 def specs(settings: ServiceSettings) -> list[TopicSpec]:
-    """The topics of an installation but for its agencies' own: events of the chain are kept five years, side events
-    three months, where codes are to be sent an hour."""
+    """The topics of an installation but for its agencies' own: events of the chain and anchors of the audit logs are
+    kept five years, side events and dead letters three months, where codes are to be sent an hour."""
     topics: list[TopicSpec] = []
     for name in EVENTS:
-        config = {"retention.ms": str(_YEARS if name in CHAIN_TOPICS else _MONTHS), "cleanup.policy": "delete"}
+        long = name in (*CHAIN_TOPICS, AuditAnchored.topic)
+        config = {"retention.ms": str(_YEARS if long else _MONTHS), "cleanup.policy": "delete"}
         if name == CitizenContact.topic:
             config = {
                 "cleanup.policy": "compact",
@@ -60,7 +61,7 @@ def specs(settings: ServiceSettings) -> list[TopicSpec]:
     for service in SERVICES:
         name = dead_letters(settings.group(service))
         config = {
-            "retention.ms": str(_YEARS),
+            "retention.ms": str(_MONTHS),
             "cleanup.policy": "delete",
             "max.message.bytes": str(MAX_RECORD_BYTES),
         }

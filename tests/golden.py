@@ -10,6 +10,7 @@ from typing import Any
 
 from shared import asyncapi
 from shared.events import EVENTS, Event
+from shared.service import Contract
 from shared.topics import SERVICES
 from tests.support.compatibility import Schema, incompatibilities
 
@@ -40,7 +41,7 @@ def _bare(part: Any) -> Any:
 def document_of(service: str) -> dict[str, Any]:
     """A service's AsyncAPI document, in the default namespace."""
     own = importlib.import_module(f"services.{service}.projection")
-    return asyncapi.document(service, own.CONSUMES, own.ISSUES)
+    return asyncapi.document(service, own.CONSUMES, Contract(own.CONSUMES, own.ISSUES).publishes)
 
 
 def read(path: Path) -> dict[str, Any] | None:

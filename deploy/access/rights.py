@@ -1,7 +1,8 @@
 """The table of rights: what each principal may do on Kafka and MongoDB. Nothing else is allowed to it.
 
-It is derived from what the services declare (``CONSUMES`` and ``ISSUES`` of each ``projection.py``) and from the names
-in ``shared``; there is no second list. Reading and writing include describing, as Kafka has it.
+It is derived from what the services declare (``CONSUMES`` and ``ISSUES`` of each ``projection.py``, and what
+`shared.service.Contract` adds for all) and from the names in ``shared``; there is no second list. Reading
+and writing include describing, as Kafka has it.
 """
 
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def of_service(settings: ServiceSettings, service: str) -> Principal:
     look at them is an operator's work. Who issues assignments makes and feeds the agencies' topics."""
     declared, group, prefix = DECLARED[service], settings.group(service), settings.topic_prefix
     rights = {Right("topic", prefix + topic, "read") for topic in declared.consumes}
-    rights |= {Right("topic", prefix + topic, "write") for topic in declared.issues}
+    rights |= {Right("topic", prefix + topic, "write") for topic in declared.publishes}
     rights |= {Right("group", group, "read"), Right("topic", dead_letters(group), "write")}
     if Assigned.topic in declared.issues:
         agencies = prefix + AGENCY_TOPICS

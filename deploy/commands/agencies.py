@@ -13,6 +13,9 @@ from deploy.commands.running import console, fail, run, settings
 from services.routing.agencies import STARTING_SET, Imported, UnusableFile, import_agencies, list_agencies
 from shared import topics
 from shared.agency_feed import agency_topic
+from shared.audit import Action, operator
+from shared.audit_store import audit_log
+from shared.storage import connect as connect_to
 
 app = typer.Typer(no_args_is_help=True, help="The agency directory (OPD).")
 
@@ -52,6 +55,7 @@ def connect(code: Annotated[str, typer.Argument(help="The agency's code.", metav
     """Let an agency's own system read its topic on locked brokers: makes its principal, or gives it a new password."""
     if code not in {agency["_id"] for agency in run(list_agencies(settings()))}:
         fail(f"There is no agency {code}; `lapor agencies list` shows them.")
+    run(_record(Action.AGENCY_CONNECTED, code))
     try:
         secret = connect_agency(settings(), code, secrets.token_urlsafe(24))
     except KafkaRefused as refusal:
@@ -69,11 +73,21 @@ def connect(code: Annotated[str, typer.Argument(help="The agency's code.", metav
 @app.command()
 def disconnect(code: Annotated[str, typer.Argument(help="The agency's code.", metavar="CODE")]) -> None:
     """Let an agency's own system in no more."""
+    run(_record(Action.AGENCY_DISCONNECTED, code))
     try:
         disconnect_agency(settings(), code)
     except KafkaRefused as refusal:
         fail(f"Not done: {refusal}")
     console.print(f"The system of {code} can no longer sign in.")
+
+
+async def _record(action: Action, code: str) -> None:
+    client = connect_to(settings())
+    try:
+        log = audit_log(client[settings().database("routing")], "routing", settings().audit_key_file)
+        await log.record(action, operator(), code)
+    finally:
+        client.close()
 
 
 async def _import(file: Path) -> Imported:

@@ -1,6 +1,7 @@
 """`lapor deadletters`: what consumers could not use, why, and putting it back."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -8,7 +9,11 @@ import typer
 from rich.table import Table
 
 from deploy.commands.running import console, fail, run, settings
+from shared.audit import Action, operator
+from shared.audit_store import audit_log
 from shared.deadletters import DeadLetter, ReplayFailed, letters, replay
+from shared.settings import ServiceSettings
+from shared.storage import connect
 
 app = typer.Typer(no_args_is_help=True, help="Records that a service could not use.")
 Reason = Annotated[str, typer.Option(help="Only those whose reason contains this.")]
@@ -56,7 +61,8 @@ def put_back(
     reason: Reason = "",
     topic: Topic = "",
 ) -> None:
-    """Send letters back to the topics they came from. Do it when the cause is mended; else they come back."""
+    """Send letters back to the topics they came from. Do it when the cause is mended; else they come back. The audit
+    log of the service says so first."""
     if (letter_id is None) != every:
         fail("Give the id of one letter, or --all.")
     if letter_id is not None:
@@ -64,9 +70,23 @@ def put_back(
     else:
         chosen = [one for one in run(letters(settings(), reason=reason, topic=topic)) if not one.replayed]
     try:
-        console.print(f"{run(replay(settings(), chosen))} replayed.")
+        console.print(f"{run(replay_recorded(settings(), chosen))} replayed.")
     except ReplayFailed as failure:
         fail(str(failure))
+
+
+async def replay_recorded(chosen: ServiceSettings, wanted: Sequence[DeadLetter]) -> int:
+    """Replay letters, each of which the audit log of its service is told of before; returns how many. Raises
+    UnusableKey, ReplayFailed."""
+    client = connect(chosen)
+    try:
+        for letter in wanted:
+            service = letter.id.partition(":")[0]
+            log = audit_log(client[chosen.database(service)], service, chosen.audit_key_file)
+            await log.record(Action.DEAD_LETTER_REPLAYED, operator(), letter.id, topic=letter.topic)
+    finally:
+        client.close()
+    return await replay(chosen, wanted)
 
 
 def _one(letter_id: str) -> DeadLetter:

@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from pymongo.errors import OperationFailure
 from rich.console import Console
 
+from shared.keyfile import UnusableKey
 from shared.settings import ServiceSettings
 from shared.storage import TRANSIENT, refusal
 
@@ -30,7 +31,7 @@ def fail(message: str) -> NoReturn:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; a server that is not there is said in one sentence."""
+    """Run a command's work; a server that is not there, or a key that is missing, is said in one sentence."""
     try:
         return asyncio.run(work)
     except (KafkaError, *TRANSIENT, TimeoutError, OSError) as error:
@@ -40,5 +41,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             f"{chosen.mongo_url}: start `lapor up`, or set LAPOR_KAFKA_BOOTSTRAP and LAPOR_MONGO_URL. Where they are "
             f"locked, set LAPOR_SECRETS_DIR to the secrets of who may do this (such as data/principals/admin)."
         )
+    except UnusableKey as reason:
+        fail(f"Nothing was done: {reason}. Of `lapor up` it is audit-key in the data folder.")
     except OperationFailure as error:
         fail(f"{refusal(error) or error}.\nSet LAPOR_SECRETS_DIR to the secrets of who may do this.")

@@ -30,12 +30,13 @@ class Account:
 class Credentials:
     """`signing_key` is the PEM file of intake's ES256 key, `tracking_key` the file that its tracking codes are made
     from, `pseudonym_key` the one by which anonymous reporters are known, `code_key` the one that one-time codes are
-    made from; by the machine account `notify`, notify asks intake."""
+    made from, `audit_key` the one that seals the audit logs; by the machine account `notify`, notify asks intake."""
 
     signing_key: Path
     tracking_key: Path
     pseudonym_key: Path
     code_key: Path
+    audit_key: Path
     notify: Account
     staff: tuple[Account, ...]
 
@@ -78,11 +79,11 @@ def load_or_make(folder: Path) -> Credentials:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
         )
-    tracking_key, pseudonym_key, code_key = (folder / f"{name}-key" for name in ("tracking", "pseudonym", "code"))
-    for key_file in (tracking_key, pseudonym_key, code_key):
+    keys = {f"{name}_key": folder / f"{name}-key" for name in ("tracking", "pseudonym", "code", "audit")}
+    for key_file in keys.values():
         if not key_file.exists():
             _write(key_file, secrets.token_bytes(32))
-    return Credentials(signing_key, tracking_key, pseudonym_key, code_key, notify, tuple(staff))
+    return Credentials(signing_key=signing_key, **keys, notify=notify, staff=tuple(staff))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -159,6 +159,7 @@ def running_system(
             "LAPOR_LOG_FORMAT": "json",
             "LAPOR_INTAKE_URL": urls["intake"],
             "LAPOR_OPD_URL": urls["opd"],
+            "LAPOR_AUDIT_KEY_FILE": str(secrets.audit_key),
             **({} if chosen.kafka_bootstrap else {"LAPOR_TOPIC_REPLICATION": str(chosen.replicas)}),
             **{f"LAPOR_{name.upper()}": value for name, value in tls.items()},
             **(overrides or {}),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from deploy.local.credentials import Credentials
+from services.intake.account_store import removed_login
 from services.intake.accounts import Staff, add_staff, list_staff
 from services.routing.agencies import import_agencies, list_agencies
 from shared import topics
@@ -20,6 +21,6 @@ async def provision(environment: Mapping[str, str], credentials: Credentials) ->
         await import_agencies(settings)
     await topics.create(settings, [agency["_id"] for agency in await list_agencies(settings)])
     disabled = {login for one in await list_staff(settings) if not one["active"] for login in one["logins"]}
-    accounts = [a for a in (credentials.notify, *credentials.staff) if a.login not in disabled]
+    accounts = [a for a in (credentials.notify, *credentials.staff) if not {a.login, removed_login(a.login)} & disabled]
     await add_staff(settings, *(Staff(a.login, Role(a.role), a.name, a.password, a.agency) for a in accounts))
     return settings

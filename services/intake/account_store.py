@@ -1,5 +1,6 @@
 """The accounts: the only place in the system that holds names, addresses and passwords' hashes."""
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,11 @@ from shared.sop import Role
 from shared.storage import ASCENDING, Database, DuplicateKeyError, IndexModel
 
 _MOMENT = {"$type": "date"}
+
+
+def removed_login(login: str) -> str:
+    """What stands in place of a login (normal form) that was removed."""
+    return f"removed:{hashlib.sha256(login.encode()).hexdigest()}"
 
 
 class LoginTaken(Exception):
@@ -32,6 +38,7 @@ class AccountStore:
                 IndexModel([("role", ASCENDING), ("name", ASCENDING)]),
                 IndexModel([("erase_at", ASCENDING)], partialFilterExpression={"erase_at": _MOMENT}),
                 IndexModel([("restricted_at", ASCENDING)], partialFilterExpression={"restricted_at": _MOMENT}),
+                IndexModel([("disabled_at", ASCENDING)], partialFilterExpression={"disabled_at": {"$type": "date"}}),
             ]
         )
 
@@ -64,6 +71,27 @@ class AccountStore:
     async def rehashed(self, account_id: str, password_hash: str) -> None:
         """Keep a password's hash that was made anew with today's parameters."""
         await self._accounts.update_one({"_id": account_id}, {"$set": {"password_hash": password_hash}})
+
+    async def due(self, before: datetime) -> int:
+        """How many accounts were disabled before a moment and still name somebody."""
+        return await self._accounts.count_documents({"disabled_at": {"$lt": before, "$type": "date"}})
+
+    async def remove(self, before: datetime, limit: int) -> int:
+        """Take the person out of up to ``limit`` of them; returns how many. In place of their logins stands what only
+        who knows one finds again (`removed_login`): nobody makes the same account anew unawares."""
+        found = self._accounts.find({"disabled_at": {"$lt": before, "$type": "date"}}).sort("disabled_at", ASCENDING)
+        emptied = 0
+        for account in await found.limit(limit).to_list(limit):
+            nobody = {
+                "logins": [removed_login(login) for login in account["logins"]],
+                "name": "",
+                "email": None,
+                "phone": None,
+                "password_hash": None,
+                "disabled_at": None,
+            }
+            emptied += await self.change(account["_id"], account["version"], nobody)
+        return emptied
 
     async def contacts_due(self, limit: int = 200) -> list[Document]:
         """Citizens whose contact has changed and may not have been told to notify."""

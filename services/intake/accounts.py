@@ -1,4 +1,4 @@
-"""Staff and machine accounts, which are made by command and not over HTTP."""
+"""Staff and machine accounts, which are made by command and not over HTTP. What is done to them is recorded first."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from services.intake.account_store import AccountStore
 from services.intake.identity import IdentityRefused, NewAccount, Passwords, check_password, normal_login
 from services.intake.session_store import SessionStore
+from shared.audit import Action, AuditLog, operator
+from shared.audit_store import audit_log
+from shared.events import now
 from shared.projection import Document
 from shared.settings import ServiceSettings
 from shared.sop import Role
@@ -42,7 +45,7 @@ class Staff:
 async def add_staff(settings: ServiceSettings, *staff: Staff) -> int:
     """Make the accounts that are missing and bring the others up to date; returns how many were made or changed.
 
-    Raises IdentityRefused before anything is changed."""
+    Raises IdentityRefused, and UnusableKey without the audit log's key, before anything is changed."""
     for one in staff:
         one.check()
     client = connect(settings)
@@ -50,19 +53,23 @@ async def add_staff(settings: ServiceSettings, *staff: Staff) -> int:
         store = AccountStore(client[settings.database("intake")])
         await store.ensure_indexes()
         passwords = Passwords()
-        sessions = SessionStore(client[settings.database("intake")])
-        return sum(await asyncio.gather(*(_put(store, sessions, passwords, one) for one in staff)))
+        database = client[settings.database("intake")]
+        sessions = SessionStore(database)
+        audit = audit_log(database, "intake", settings.audit_key_file)
+        return sum(await asyncio.gather(*(_put(store, sessions, audit, passwords, one) for one in staff)))
     finally:
         client.close()
 
 
-async def _put(store: AccountStore, sessions: SessionStore, passwords: Passwords, one: Staff) -> bool:
+async def _put(store: AccountStore, sessions: SessionStore, audit: AuditLog, passwords: Passwords, one: Staff) -> bool:
     login = normal_login(one.login)
+    facts = {"account_role": one.role.value, "agency": one.agency}
     existing = await store.by_login(login)
     if existing is None:
         hashed = await passwords.hash(one.password)
-        account = NewAccount((login,), one.role, one.name, hashed, agency=one.agency)
-        await store.add(account.document())
+        account = NewAccount((login,), one.role, one.name, hashed, agency=one.agency).document()
+        await audit.record(Action.STAFF_ADDED, operator(), account["_id"], **facts)
+        await store.add(account)
         return True
     if existing["role"] == Role.CITIZEN.value:
         raise IdentityRefused("login", f"{one.login} is a citizen's login.", "Login ini milik warga.")
@@ -70,8 +77,10 @@ async def _put(store: AccountStore, sessions: SessionStore, passwords: Passwords
     same = all(existing[name] == value for name, value in wanted.items())
     if same and await passwords.verify(existing["password_hash"], one.password):
         return False
+    hashed = await passwords.hash(one.password)
+    await audit.record(Action.STAFF_CHANGED, operator(), existing["_id"], **facts)
     changed = await store.change(
-        existing["_id"], existing["version"], {**wanted, "password_hash": await passwords.hash(one.password)}
+        existing["_id"], existing["version"], {**wanted, "password_hash": hashed, "disabled_at": None}
     )
     if changed:
         await sessions.end_all(existing["_id"])
@@ -88,16 +97,20 @@ async def list_staff(settings: ServiceSettings) -> list[Document]:
 
 
 async def disable_staff(settings: ServiceSettings, login: str) -> bool:
-    """End an account's sign-in and its sessions; False if there is no such staff account."""
+    """End an account's sign-in and its sessions; False if there is no such staff account. Raises UnusableKey without
+    the audit log's key."""
     client = connect(settings)
     try:
         store = AccountStore(client[settings.database("intake")])
         account = await store.by_login(normal_login(login))
         if account is None or account["role"] == Role.CITIZEN.value:
             return False
-        changed = await store.change(account["_id"], account["version"], {"active": False})
+        database = client[settings.database("intake")]
+        audit = audit_log(database, "intake", settings.audit_key_file)
+        await audit.record(Action.STAFF_DISABLED, operator(), account["_id"])
+        changed = await store.change(account["_id"], account["version"], {"active": False, "disabled_at": now()})
         if changed:
-            await SessionStore(client[settings.database("intake")]).end_all(account["_id"])
+            await SessionStore(database).end_all(account["_id"])
         return changed
     finally:
         client.close()

@@ -18,6 +18,7 @@ from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
 from services.intake.projection import CONSUMES, ISSUES
 from services.intake.restrictions import Restrictions
+from services.intake.retention import keepings
 from services.intake.session_store import SessionStore
 from services.intake.sessions import Lifetimes, Sessions
 from services.intake.settings import Settings
@@ -73,6 +74,7 @@ def build(settings: Settings) -> FastAPI:
         for status, known in (await store.count_by_status()).items():
             telemetry.CASES.labels(status).set(known)
 
+    service.keep(*keepings(service.database))
     service.every(timedelta(seconds=15), count)
     service.every(timedelta(seconds=1), sessions.learn)
     service.every(timedelta(milliseconds=20), challenges.send)
@@ -84,13 +86,14 @@ def build(settings: Settings) -> FastAPI:
         "LAPOR! Pontianak: intake",
         "Citizens, sign-in, reports and photos: SOP step 1, corrections, ratings and tracking.",
         [
-            complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
+            # The first of them: routes are tried in this order, and this is what is asked for most.
+            complaints.router(intake, service.audit),
             registration.router(accounts, challenges, contacts, passwords, sessions),
             people.router(accounts, accesses, challenges, contacts),
-            sign_in.router(accounts, passwords, keys, sessions, challenges, contacts, proof),
-            export.router(intake, sessions, Exports()),
-            rights.router(accounts, contacts, restrictions, erasure, proof),
-            own_sessions.router(sessions),
+            sign_in.router(accounts, passwords, keys, sessions, challenges, contacts, proof, service.audit),
+            export.router(intake, sessions, Exports(), service.audit),
+            rights.router(accounts, contacts, restrictions, erasure, proof, service.audit),
+            own_sessions.router(sessions, service.audit),
             tracking.router(intake),
         ],
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from services.intake.accounts import Staff, add_staff, disable_staff, list_staff
 from services.intake.identity import IdentityRefused
+from shared.keyfile import UnusableKey
 from shared.settings import ServiceSettings
 from shared.sop import Role
 from shared.storage import TRANSIENT
@@ -19,6 +20,8 @@ def run(arguments: Sequence[str]) -> int:
         return asyncio.run(_carry_out(given))
     except IdentityRefused as refusal:
         return _fail(f"{refusal.field.removeprefix('body.')}: {refusal.detail}")
+    except UnusableKey as reason:
+        return _fail(str(reason))
     except TRANSIENT as error:
         return _fail(f"MongoDB cannot be reached: {error}\nStart it, or set LAPOR_MONGO_URL.")
 

@@ -23,6 +23,7 @@ class Settings(ServiceSettings):
         description="at least 32 random bytes, from which anonymous reporters' pseudonyms are made"
     )
     code_key_file: Path = Field(description="at least 32 random bytes, from which one-time codes are made")
+    audit_key_file: Path = Field(description="at least 32 random bytes that seal the audit log")
     token_minutes: int = Field(10, ge=1, le=24 * 60, description="life of an access token")
     session_idle_days: float = Field(30, gt=0, description="a session that is not refreshed for so long ends")
     session_days: float = Field(90, gt=0, description="the longest session of a citizen")

@@ -6,12 +6,12 @@ from typing import Any
 
 from services.intake import projection
 from shared.calendar import Deadlines
-from shared.events import new_id, now
+from shared.events import first_id, new_id, now
 from shared.projection import Document, Projection
 from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
 from shared.queries import Walk, count_by_status, open_index, page, set_indexes
 from shared.sop import Role, Status
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, MongoDocuments, by_id, remove_some
 
 
 class ComplaintStore:
@@ -121,9 +121,22 @@ class AccessStore:
         """Remove the reasons, in which staff may have written about the citizen; who looked and when stays."""
         await self._accesses.update_many({"citizen_id": citizen_id}, {"$set": {"reason": ""}})
 
+    async def due(self, before: datetime) -> int:
+        """How many are older."""
+        return await self._accesses.count_documents(_older(before))
+
+    async def remove(self, before: datetime, limit: int) -> int:
+        """Remove up to ``limit`` of them; returns how many."""
+        return await remove_some(self._accesses, _older(before), "_id", limit)
+
     async def of_citizen(
         self, citizen_id: str, limit: int, cursor: str | None
     ) -> tuple[Sequence[Document], str | None]:
         """One page of the accesses to a citizen's data, newest first."""
         walk = Walk("own", "at", {"citizen_id": citizen_id}, descending=True)
         return await page(self._accesses, walk, limit, cursor)
+
+
+def _older(before: datetime) -> dict[str, Any]:
+    """Accesses of before a moment. Their ids sort by time, so the ids bound what is looked at."""
+    return {"_id": {"$lt": first_id(before)}, "at": {"$lt": before}}

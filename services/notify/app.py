@@ -15,6 +15,7 @@ from services.notify.delivery_store import DeliveryStore
 from services.notify.evidence import Evidence
 from services.notify.outbox import Outbox
 from services.notify.projection import CONSUMES, ISSUES
+from services.notify.retention import keepings
 from services.notify.settings import Settings
 from services.notify.smtp import MailConnection
 from services.notify.store import CitizenStore, InboxStore
@@ -53,6 +54,7 @@ def build(settings: Settings) -> FastAPI:
     service.before_start(code_store.ensure_indexes)
     service.before_start(inbox.ensure_indexes)
     service.before_start(deliveries.ensure_indexes)
+    service.keep(*keepings(service.database))
     service.every(timedelta(0), outbox.turn)
     service.every(timedelta(seconds=15), outbox.count)
     carriers = [(outbox.carry, timedelta(0))] * settings.smtp_connections

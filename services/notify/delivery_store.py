@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prometheus_client import Counter
-from pymongo import UpdateOne
+from pymongo import ReplaceOne, UpdateOne
 
 from services.notify.desk import Finish, Wait
 from shared.events import new_id
 from shared.projection import Document
-from shared.queries import Walk, page, set_indexes
+from shared.queries import BEGINNING, Walk, page, set_indexes
 from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing
 
 DELIVERIES = Counter("lapor_deliveries_total", "Tries to deliver, by what became of them.", ["channel", "outcome"])
@@ -92,6 +92,20 @@ class DeliveryStore:
         if ids:
             await self._deliveries.update_many({"_id": {"$in": list(ids)}}, {"$set": {"reported": True}})
 
+    async def due(self, before: datetime) -> int:
+        """How many finished deliveries were made before a moment and not emptied yet."""
+        return await self._deliveries.count_documents(_finished(before), hint="newest")
+
+    async def remove(self, before: datetime, limit: int) -> int:
+        """Empty up to ``limit`` of them; returns how many. What is left of each is that it was done, and keeps its
+        event from being told again."""
+        found = self._deliveries.find(_finished(before), {"state": 1}).hint("newest").sort("created_at", ASCENDING)
+        done = [
+            ReplaceOne({"_id": d["_id"]}, {"open": False, "state": d["state"], "reported": True})
+            for d in await found.limit(limit).to_list(limit)
+        ]
+        return (await self._deliveries.bulk_write(done, ordered=False)).modified_count if done else 0
+
     async def count_open(self) -> int:
         """How many wait or are being sent, for the metrics."""
         return await self._deliveries.count_documents({"open": True}, hint="due")
@@ -107,3 +121,7 @@ class DeliveryStore:
         elif state is not None:
             walk = Walk("state", "created_at", {"state": state}, descending=True)
         return await page(self._deliveries, walk, limit, cursor)
+
+
+def _finished(before: datetime) -> dict[str, Any]:
+    return {"created_at": {"$lt": before, "$gt": BEGINNING}, "open": False, "reported": True}

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from pymongo import ReplaceOne, ReturnDocument, UpdateOne
 
-from shared.events import CitizenContact
+from shared.events import CitizenContact, first_id
 from shared.projection import Document
 from shared.queries import Walk, page, set_indexes
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing, remove_some
 
 _LAST = 2**62
 """The version of a contact after which none comes."""
@@ -61,6 +62,14 @@ class InboxStore:
             {"audience": audience, "unread": True}, limit=COUNTED_TO, hint="unread"
         )
 
+    async def due(self, before: datetime) -> int:
+        """How many entries tell of events before a moment."""
+        return await self._inbox.count_documents(_older(before))
+
+    async def remove(self, before: datetime, limit: int) -> int:
+        """Remove up to ``limit`` of them; returns how many."""
+        return await remove_some(self._inbox, _older(before), "_id", limit)
+
     async def mark_read(self, entry_id: str, audience: str, at: datetime) -> Document | None:
         """The entry, which is read now; None if this audience has none such. The first reading's time stays."""
         query = {"_id": entry_id, "audience": audience}
@@ -70,6 +79,12 @@ class InboxStore:
             return_document=ReturnDocument.AFTER,
         )
         return changed or await self._inbox.find_one(query)
+
+
+def _older(before: datetime) -> dict[str, Any]:
+    """Entries of before a moment. Their ids begin with a complaint's, which sorts by the time it was filed, and no
+    entry is older than its complaint: so the ids bound what is looked at, without an index of its own."""
+    return {"_id": {"$lt": first_id(before)}, "at": {"$lt": before}}
 
 
 class CitizenStore:

@@ -27,6 +27,7 @@ def build(settings: Settings) -> FastAPI:
         for status, complaints in (await work.count_by_status()).items():
             telemetry.CASES.labels(status).set(complaints)
 
+    service.keep()
     service.every(timedelta(seconds=15), count)
     return service.app(
         "LAPOR! Pontianak: opd",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from services.routing.agency_store import AgencyStore
+from shared.audit import operator
+from shared.audit_store import audit_log
 from shared.projection import Document
 from shared.settings import ServiceSettings
 from shared.storage import connect
@@ -95,13 +97,14 @@ def _many(text: str) -> tuple[str, ...]:
 
 async def import_agencies(settings: ServiceSettings, path: Path = STARTING_SET) -> Imported:
     """Bring the directory up to the file: agencies are added or changed, none is removed, and one that was taken out of
-    use stays so. Raises UnusableFile."""
+    use stays so. Raises UnusableFile, and UnusableKey without the audit log's key."""
     rows = read(path)
     client = connect(settings)
     try:
         store = AgencyStore(client[settings.database("routing")])
         await store.ensure_indexes()
-        outcomes = [await store.put(row.document()) for row in rows]
+        audit = audit_log(client[settings.database("routing")], "routing", settings.audit_key_file)
+        outcomes = [await store.put(row.document(), audit, operator()) for row in rows]
     finally:
         client.close()
     return Imported(*(outcomes.count(field.name) for field in fields(Imported)))  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ def build(settings: Settings) -> FastAPI:
         for status, known in (await store.count_by_status()).items():
             telemetry.CASES.labels(status).set(known)
 
+    service.keep()
     service.every(timedelta(seconds=15), count)
     service.every(timedelta(seconds=15), agency_topics.follow)
     return service.app(
@@ -36,6 +37,6 @@ def build(settings: Settings) -> FastAPI:
         [
             moves.router(store, directory, journal, settings.deadlines),
             cases.router(store, directory, settings.deadlines),
-            agencies.router(directory, agency_topics),
+            agencies.router(directory, agency_topics, service.audit),
         ],
     )

@@ -40,6 +40,7 @@ def build(settings: Settings) -> FastAPI:
     service.consume(take)
     service.before_start(clocks.ensure_indexes)
     service.every(timedelta(seconds=settings.alarm_tick_seconds), ticker.tick)
+    service.keep()
     service.every(timedelta(seconds=5), count)
     service.after_stop(level.stop)
     return service.app(

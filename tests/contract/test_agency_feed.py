@@ -12,6 +12,7 @@ from services.routing.agency_store import AgencyStore
 from services.routing.agency_topics import AgencyTopics
 from shared import topics
 from shared.agency_feed import WITHHELD, agency_topic, copies
+from shared.audit_store import audit_log
 from shared.events import Assigned, from_record
 from shared.publisher import Publisher
 from shared.settings import ServiceSettings
@@ -19,13 +20,19 @@ from shared.sop import Transition
 from shared.storage import connect
 from shared.topics import agency_of
 from tests.contract.brokers import KafkaSite
+from tests.support.audit import audit_key
 from tests.support.events import PERKIM, PUPR, Chain
 from tests.support.running import until
 
 
 @pytest.fixture
 def settings(servers: Servers, namespace: str) -> ServiceSettings:
-    return ServiceSettings(namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url)
+    return ServiceSettings(
+        namespace=namespace,
+        kafka_bootstrap=servers.kafka_bootstrap,
+        mongo_url=servers.mongo_url,
+        audit_key_file=audit_key(),
+    )
 
 
 @pytest.fixture
@@ -93,7 +100,7 @@ async def test_topics_follow_the_directory(settings: ServiceSettings) -> None:
 
         await until(all_are_there)
         new = {"_id": "BARU-2", "name": "Dinas Baru", "categories": ["roads"], "units": []}
-        await directory.put(new)
+        await directory.put(new, audit_log(client[settings.database("routing")], "routing", audit_key()), "cli:tests")
         await following.follow()
         wanted.add("BARU-2")
         await until(all_are_there)

@@ -13,10 +13,12 @@ from services.routing.agencies import import_agencies, list_agencies
 from services.routing.agency_store import AgencyStore
 from services.routing.settings import Settings
 from services.routing.store import CaseStore, Search
+from shared.audit_store import audit_log
 from shared.projection import Document
 from shared.sop import Role, Status, Transition
 from shared.storage import Database
 from tests.conftest import fresh_namespace
+from tests.support.audit import audit_key
 from tests.support.events import BEGAN_AT, STRAIGHT, Chain, report
 from tests.support.profile import profiled
 
@@ -42,7 +44,7 @@ class Stores:
 async def stores(servers: Servers) -> AsyncIterator[Stores]:
     """Two hundred cases in all statuses, three minutes apart."""
     async with fresh_namespace(servers) as namespace:
-        settings = Settings(namespace=namespace, mongo_url=servers.mongo_url)
+        settings = Settings(namespace=namespace, mongo_url=servers.mongo_url, audit_key_file=audit_key())
         async with profiled(settings, "routing") as database:
             cases, agencies = CaseStore(database, settings.deadlines), AgencyStore(database)
             for _ in range(2):
@@ -182,7 +184,8 @@ async def test_an_import_says_what_it_did_and_does_nothing_twice(stores: Stores,
     assert (again.added, again.changed, again.unchanged) == (0, 0, first.added)
     file = tmp_path / "agencies.csv"
     file.write_text("code,name,categories,units\nDLH,Dinas Lingkungan dan Hutan,waste,\nBARU,Dinas Baru,other,\n")
-    await stores.agencies.put({"_id": "DLH", "active": False})
+    log = audit_log(stores.database, "routing", audit_key())
+    await stores.agencies.put({"_id": "DLH", "active": False}, log, "cli:tests")
     changed = await import_agencies(stores.settings, file)
     assert (changed.added, changed.changed, changed.unchanged) == (1, 1, 0)
     dlh = await stores.agencies.find("DLH")
@@ -201,6 +204,7 @@ def test_the_command(
 ) -> None:
     monkeypatch.setenv("LAPOR_MONGO_URL", servers.mongo_url)
     monkeypatch.setenv("LAPOR_NAMESPACE", stores.settings.namespace)
+    monkeypatch.setenv("LAPOR_AUDIT_KEY_FILE", str(stores.settings.audit_key_file))
     file = tmp_path / "agencies.csv"
     file.write_text("code,name,categories,units\nPASAR,Dinas Pasar,markets,\nrusak,Dinas,markets,\n")
     failure = main(["agencies", "import", str(file)])

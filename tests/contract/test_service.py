@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from deploy.local import ports
 from deploy.local.servers import Servers
 from shared import topics
-from shared.events import CHAIN_TOPICS, ComplaintEvent
+from shared.events import CHAIN_TOPICS, AuditAnchored, ComplaintEvent
 from shared.http import Once
 from shared.projection import Document, Projection
 from shared.service import Contract, Service
@@ -175,4 +175,4 @@ async def test_documents_and_metrics(settings: ServiceSettings, docs: bool) -> N
         if docs:
             document: dict[str, Any] = (await client.get("/asyncapi.json")).json()
             addresses = {channel["address"] for channel in document["channels"].values()}
-            assert addresses == {settings.topic_prefix + topic for topic in CHAIN_TOPICS}
+            assert addresses == {settings.topic_prefix + topic for topic in (*CHAIN_TOPICS, AuditAnchored.topic)}

@@ -28,6 +28,7 @@ from shared.sop import Role
 from shared.topics import create
 from tests.access import EVERYBODY, MATRIX, OPERATIONS, SHOWS, Allowed
 from tests.support import tokens
+from tests.support.audit import audit_key
 from tests.support.intake import intake_settings
 from tests.support.running import running
 
@@ -45,7 +46,7 @@ def built(service: str, servers: Servers, namespace: str, folder: Path) -> tuple
         "sla": (SlaSettings, build_sla),
     }
     kind, build = others[service]
-    made = kind(**where)
+    made = kind(**where, audit_key_file=audit_key())
     return made, build(made)
 
 

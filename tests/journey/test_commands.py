@@ -16,12 +16,15 @@ from tests.support.running import until
 ROOT = Path(__file__).parents[2]
 
 
-def lapor(target: Target, *arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+def lapor(
+    target: Target, *arguments: str, given: str = "", key: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     """`lapor` with arguments, on the installation that ``target`` is."""
     own = {
         "LAPOR_NAMESPACE": target.namespace,
         "LAPOR_KAFKA_BOOTSTRAP": target.kafka_bootstrap,
         "LAPOR_MONGO_URL": target.mongo_url,
+        **({"LAPOR_AUDIT_KEY_FILE": str(key)} if key else {}),
     }
     return subprocess.run(
         [sys.executable, "-m", "deploy.cli", *arguments],
@@ -56,20 +59,31 @@ async def test_a_complaint_is_shown_with_its_chain_and_how_far_each_service_is(s
 
 
 def test_staff_and_agencies_are_kept_by_command(system: System, target: Target, tmp_path: Path) -> None:
-    added = lapor(
-        target, "staff", "add", "ops1", "--role", "agency_operator", "--agency", "DLH", "--name", "Ops Satu",
-        "--password-stdin", given="empat kata acak sekali\n",
-    )  # fmt: skip
+    key = system.credentials.audit_key
+    add = ("staff", "add", "ops1", "--role", "agency_operator", "--agency", "DLH", "--name", "Ops Satu")
+    unrecorded = lapor(target, *add, "--password-stdin", given="empat kata acak sekali\n")
+    assert unrecorded.returncode == 1
+    assert "LAPOR_AUDIT_KEY_FILE" in unrecorded.stdout
+    assert "ops1" not in lapor(target, "staff", "list").stdout
+    added = lapor(target, *add, "--password-stdin", given="empat kata acak sekali\n", key=key)
     assert added.returncode == 0, added.stdout
     assert re.search(r"agency_operator +ops1 +Ops Satu +DLH +yes", lapor(target, "staff", "list").stdout)
-    assert lapor(target, "staff", "disable", "ops1").returncode == 0
+    assert lapor(target, "staff", "disable", "ops1", key=key).returncode == 0
     assert re.search(r"agency_operator +ops1 +Ops Satu +DLH +no", lapor(target, "staff", "list").stdout)
     refused = lapor(
         target, "staff", "add", "x", "--role", "citizen", "--name", "X", "--password-stdin", given="abcdefghij\n"
     )
     assert refused.returncode == 1
     assert "Citizens register by themselves" in refused.stdout
-    assert "21 unchanged" in lapor(target, "agencies", "import").stdout
+    recorded = lapor(target, "audit", "show", "--service", "intake", "--limit", "2").stdout
+    assert re.search(
+        r"staff_disabled +cli:\S+ +[0-9a-f-]{36}\s[^$]*staff_added .*account_role=agency_operator", recorded
+    ), recorded
+    assert "ops1" not in recorded
+    verified = lapor(target, "audit", "verify", key=key)
+    assert verified.returncode == 0, verified.stdout
+    assert len(re.findall(r": whole$", verified.stdout, re.MULTILINE)) == 5
+    assert "21 unchanged" in lapor(target, "agencies", "import", key=key).stdout
     bad = tmp_path / "bad.csv"
     bad.write_text("code,name,categories,units\nDLH,Dinas,waste|9,Sekretariat\n")
     unusable = lapor(target, "agencies", "import", str(bad))

@@ -286,6 +286,7 @@ async def test_the_command_line_makes_lists_and_ends_accounts(intake: Intake) ->
         **os.environ,
         "LAPOR_NAMESPACE": intake.settings.namespace,
         "LAPOR_MONGO_URL": intake.settings.mongo_url,
+        "LAPOR_AUDIT_KEY_FILE": str(intake.settings.audit_key_file),
     }
 
     async def command(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:

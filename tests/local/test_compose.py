@@ -23,6 +23,7 @@ def test_each_installation_has_secrets_of_its_own_and_keeps_them(tmp_path: Path)
         contents.append({file.name: file.read_bytes() for file in folder.iterdir()})
     one, other, again = contents
     assert set(one) == {
+        "audit-key",
         "code-key",
         "credentials.json",
         "lapor_notify_password",

@@ -15,11 +15,15 @@ async def test_a_disabled_account_stays_so(tmp_path: Path, servers: Servers, nam
         "LAPOR_NAMESPACE": namespace,
         "LAPOR_KAFKA_BOOTSTRAP": servers.kafka_bootstrap,
         "LAPOR_MONGO_URL": servers.mongo_url,
+        "LAPOR_AUDIT_KEY_FILE": str(tmp_path / "audit-key"),
     }
-    settings = ServiceSettings(
-        namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url
-    )
     credentials = load_or_make(tmp_path)
+    settings = ServiceSettings(
+        namespace=namespace,
+        kafka_bootstrap=servers.kafka_bootstrap,
+        mongo_url=servers.mongo_url,
+        audit_key_file=credentials.audit_key,
+    )
     login = STAFF[0][0]
 
     await provision(environment, credentials)

@@ -49,7 +49,7 @@ from services.sla import projection as sla
 from shared import receiver, topics
 from shared.agency_feed import agency_topic, copies
 from shared.connections import kafka_options
-from shared.events import EVENTS, Agency, Event
+from shared.events import EVENTS, Agency, AuditAnchored, Event
 from shared.publisher import Publisher, Record
 from shared.receiver import Denied, Receiver
 from shared.service import Contract, Service
@@ -57,6 +57,7 @@ from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import connect
 from shared.topics import SERVICES, dead_letters
+from tests.support.audit import audit_key
 from tests.support.events import Chain
 from tests.support.locked import (
     NOT_SIGNED_IN,
@@ -108,7 +109,7 @@ def test_a_service_reads_what_it_consumes_and_no_other_topic(locked: Locked, ser
 def test_a_service_writes_what_it_issues_and_its_dead_letters_and_no_other_topic(locked: Locked, service: str) -> None:
     can = {topic for topic in every_topic(locked) if may_write(locked.of(service), topic)}
     wanted = {locked.open.topic_prefix + topic for topic in ISSUES[service]}
-    wanted.add(dead_letters(locked.open.group(service)))
+    wanted |= {dead_letters(locked.open.group(service)), locked.open.topic_prefix + AuditAnchored.topic}
     if service == "routing":
         wanted |= {locked.open.topic_prefix + agency_topic(code) for code in AGENCIES}
     assert can == wanted
@@ -447,6 +448,7 @@ def test_commands_and_the_example_by_secrets_of_their_own(locked: Locked) -> Non
         "LAPOR_NAMESPACE": locked.open.namespace,
         "LAPOR_KAFKA_BOOTSTRAP": locked.open.kafka_bootstrap,
         "LAPOR_MONGO_URL": locked.open.mongo_url,
+        "LAPOR_AUDIT_KEY_FILE": str(audit_key()),
     }
 
     def lapor(who: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -463,6 +465,10 @@ def test_commands_and_the_example_by_secrets_of_their_own(locked: Locked) -> Non
     assert lapor("intake", "agencies", "connect", "DLH").returncode == 1
     told = lapor("admin", "agencies", "connect", "DLH")
     assert told.returncode == 0, told.stdout
+    recorded = lapor("witness", "audit", "show", "--action", "agency_connected")
+    assert re.search(r"routing +\d+ .* agency_connected +cli:\S+ +DLH", recorded.stdout), recorded.stdout
+    verified = lapor("witness", "audit", "verify", "--service", "routing")
+    assert (verified.returncode, "is no anchor" in verified.stdout) == (1, True), "the test put such records there"
     password = re.search(r"^password +(\S+)", told.stdout, re.MULTILINE)
     assert password
     event = Chain().through(Transition.FORWARDED).then(Transition.ASSIGNED, agency=Agency(code="DLH", name="DLH")).last

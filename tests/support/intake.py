@@ -23,6 +23,7 @@ from shared.sop import Role, Transition
 from shared.storage import Database
 from tests.images import jpeg
 from tests.support import tokens
+from tests.support.audit import audit_key
 from tests.support.events import Chain
 from tests.support.profile import profiled
 from tests.support.running import publish, running, until
@@ -51,6 +52,7 @@ def intake_settings(servers: Servers, namespace: str, folder: Path) -> Settings:
         pseudonym_key_file=folder / "pseudonym-key",
         code_key_file=folder / "code-key",
         sms_domain="sms.lapor.localhost",
+        audit_key_file=audit_key(),
         topic_partitions=2,
     )
 

@@ -28,6 +28,7 @@ from deploy.local.servers import Servers, embedded_servers
 from deploy.local.settings import LocalSettings
 from shared.connections import kafka_options, mongo_options
 from shared.settings import ServiceSettings
+from tests.support.audit import audit_key
 
 REFUSED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 NOT_ALLOWED, NOT_SIGNED_IN = 13, 18
@@ -74,6 +75,7 @@ def locked_servers(folder: Path, **changes: Any) -> Iterator[Locked]:
                 "kafka_bootstrap": servers.kafka_bootstrap,
                 "mongo_url": servers.mongo_url,
                 "topic_replication": servers.replicas,
+                "audit_key_file": audit_key(),
                 **tls,
             }
         )

@@ -18,6 +18,7 @@ from shared.sop import Role
 from shared.storage import Database
 from tests.conftest import fresh_namespace
 from tests.support import tokens
+from tests.support.audit import audit_key
 from tests.support.events import Chain
 from tests.support.profile import profiled
 from tests.support.running import publish, running, until
@@ -99,6 +100,7 @@ async def routing_at_work(servers: Servers, **changes: Any) -> AsyncIterator[Rou
             kafka_bootstrap=servers.kafka_bootstrap,
             mongo_url=servers.mongo_url,
             topic_partitions=2,
+            audit_key_file=audit_key(),
             **changes,
         )
         await topics.create(settings)

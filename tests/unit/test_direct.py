@@ -211,7 +211,7 @@ def test_what_the_short_way_does_not_know_goes_the_usual_way() -> None:
 def test_the_moves_of_every_desk_take_the_short_way() -> None:
     nothing: Any = None
     intake: Any = type("Intake", (), {"categories": []})()
-    routers = (complaints.router(intake), moves.router(*[nothing] * 4), opd.router(*[nothing] * 3))
+    routers = (complaints.router(intake, nothing), moves.router(*[nothing] * 4), opd.router(*[nothing] * 3))
     posts = [r for router in routers for r in router.routes if isinstance(r, APIRoute) and r.methods == {"POST"}]
     short = {route.path.rsplit("/", 1)[1] for route in posts if Plan.of(route) is not None}
     assert short >= {

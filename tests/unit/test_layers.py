@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MONGO_SPEAKERS = re.compile(r"^(services/\w+/(\w+_)?store\.py|shared/(storage|queries|media_store|limit_store)\.py)$")
+MONGO_SPEAKERS = re.compile(
+    r"^(services/\w+/(\w+_)?store\.py|shared/(storage|queries|media_store|limit_store|audit_store)\.py)$"
+)
 """Where MongoDB's driver may be imported in services and shared (docs/architecture.md, Layers)."""
 
 

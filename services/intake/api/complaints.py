@@ -33,6 +33,7 @@ from services.intake.store import AccessStore, ComplaintStore
 from services.intake.timeline import timeline
 from shared import telemetry
 from shared.access import may_see
+from shared.audit import Action, AuditLog
 from shared.auth import Principal
 from shared.calendar import Deadlines
 from shared.case import Case
@@ -160,7 +161,7 @@ class Intake:
         return True
 
 
-def router(intake: Intake) -> APIRouter:
+def router(intake: Intake, audit: AuditLog) -> APIRouter:
     """The routes about complaints."""
     api = APIRouter(prefix="/v1", tags=["complaints"], route_class=Direct)
 
@@ -287,6 +288,9 @@ def router(intake: Intake) -> APIRouter:
             raise Problem(409, "reporter-restricted", detail, "Pelapor membatasi pemrosesan data dirinya.")
         await intake.accesses.record(
             case.reporter_id, complaint_id, case.number, principal.id, principal.role, body.reason
+        )
+        await audit.record(
+            Action.IDENTITY_OPENED, principal.id, complaint_id, role=principal.role.value, number=case.number
         )
         return Reporter(name=account["name"], email=account["email"], phone=account["phone"])
 

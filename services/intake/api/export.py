@@ -14,6 +14,7 @@ from services.intake.api.own_sessions import Session, sessions_of
 from services.intake.api.people import Access, Me, own_data
 from services.intake.export import README, Archive, Exports
 from services.intake.sessions import Sessions
+from shared.audit import Action, AuditLog
 from shared.auth import Principal
 from shared.events import Photo, Report, Resubmitted, Submitted, now
 from shared.http import any_of, busy, not_found
@@ -48,7 +49,7 @@ class Case(BaseModel):
     missing: list[str] = Field(description="photos that are in the report and no longer stored")
 
 
-def router(intake: Intake, sessions: Sessions, exports: Exports) -> APIRouter:
+def router(intake: Intake, sessions: Sessions, exports: Exports, audit: AuditLog) -> APIRouter:
     """The route of the export."""
     api = APIRouter(tags=["people"])
 
@@ -63,6 +64,7 @@ def router(intake: Intake, sessions: Sessions, exports: Exports) -> APIRouter:
         if account is None or not account["active"]:
             raise not_found("account")
         with exports.one(principal.id, too_often(5), busy()):
+            await audit.record(Action.DATA_EXPORTED, principal.id, principal.id)
             archive = Archive()
             try:
                 await _write(archive, account, principal)

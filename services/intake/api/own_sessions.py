@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
 from services.intake.sessions import By, Sessions
+from shared.audit import Action, AuditLog
 from shared.auth import Principal
 from shared.ended_sessions import PATH, EndedSessions
 from shared.http import Caller, not_found
@@ -28,7 +29,7 @@ class SessionList(BaseModel):
     items: list[Session]
 
 
-def router(sessions: Sessions) -> APIRouter:
+def router(sessions: Sessions, audit: AuditLog) -> APIRouter:
     """The routes of sessions."""
     api = APIRouter(tags=["people"])
 
@@ -44,6 +45,7 @@ def router(sessions: Sessions) -> APIRouter:
 
     @api.delete("/v1/me/sessions", summary="Sign out everywhere", status_code=204)
     async def sign_out_everywhere(principal: Caller) -> Response:
+        await audit.record(Action.SESSIONS_ENDED, principal.id, principal.id, reason="asked")
         await sessions.end_all(principal.id)
         return Response(status_code=204)
 

@@ -12,6 +12,7 @@ from services.intake.api.contacts import Contacts
 from services.intake.api.proof import Proof
 from services.intake.erasure import Erasure
 from services.intake.restrictions import Restrictions
+from shared.audit import Action, AuditLog
 from shared.auth import Principal
 from shared.events import now
 from shared.http import Problem, any_of, not_found
@@ -47,7 +48,12 @@ _STAYS = (
 
 
 def router(
-    accounts: AccountStore, contacts: Contacts, restrictions: Restrictions, erasure: Erasure, proof: Proof
+    accounts: AccountStore,
+    contacts: Contacts,
+    restrictions: Restrictions,
+    erasure: Erasure,
+    proof: Proof,
+    audit: AuditLog,
 ) -> APIRouter:
     """The routes of these rights."""
     api = APIRouter(tags=["people"])
@@ -64,6 +70,7 @@ def router(
     async def delete(body: Delete, principal: Citizen) -> Deleted:
         account = await _own(principal)
         await proof.of(account, principal, body.current_password)
+        await audit.record(Action.DATA_DELETED, principal.id, principal.id)
         if not await erasure.begin(account):
             raise _changed()
         return Deleted(deleted_at=now(), message=_STAYS)
@@ -79,6 +86,7 @@ def router(
         known = account.get("restricted_at")
         if (known is None) == (at is None):
             return Restriction(restricted_at=known)
+        await audit.record(Action.DATA_RESTRICTED, principal.id, principal.id, restricted=at is not None)
         changes = {"restricted_at": at, "contact_due": True}
         if not await accounts.change(account["_id"], account["version"], changes):
             raise _changed()

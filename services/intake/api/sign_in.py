@@ -14,6 +14,7 @@ from services.intake.challenges import Address, Challenges, seconds_left
 from services.intake.identity import Passwords, check_password, normal_login
 from services.intake.keys import SigningKeys
 from services.intake.sessions import Grant, SessionRefused, Sessions
+from shared.audit import Action, AuditLog
 from shared.http import Caller, Problem, not_found
 from shared.projection import Document
 from shared.sop import Role
@@ -74,6 +75,7 @@ def router(
     challenges: Challenges,
     contacts: Contacts,
     proof: Proof,
+    audit: AuditLog,
 ) -> APIRouter:
     """The routes of sign-in."""
     api = APIRouter(tags=["people"])
@@ -129,6 +131,7 @@ def router(
             check_password(body.new_password, account["name"], account["email"], account["phone"])
         await proof.of(account, principal, body.current_password)
         hashed = await passwords.hash(body.new_password)
+        await audit.record(Action.PASSWORD_CHANGED, principal.id, principal.id)
         if not await accounts.change(account["_id"], account["version"], {"password_hash": hashed}):
             raise Problem(409, "changed-meanwhile", "Your data were changed at the same time; try again.")
         await sessions.end_all(account["_id"], but=principal.session)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from services.routing.agency_store import AgencyStore
 from services.routing.agency_topics import AgencyTopics
+from shared.audit import AuditLog
 from shared.auth import Principal
 from shared.http import any_of, not_found
 from shared.projection import Document
@@ -35,7 +36,7 @@ class AgencyEntry(GivenAgency):
     code: str
 
 
-def router(agencies: AgencyStore, topics: AgencyTopics) -> APIRouter:
+def router(agencies: AgencyStore, topics: AgencyTopics, audit: AuditLog) -> APIRouter:
     """The routes about agencies."""
     api = APIRouter(prefix="/v1/agencies", tags=["agencies"])
 
@@ -53,7 +54,7 @@ def router(agencies: AgencyStore, topics: AgencyTopics) -> APIRouter:
     @api.put("/{code}", summary="Add or change an agency")
     async def put(code: Code, body: GivenAgency, principal: Admin) -> AgencyEntry:
         fields: dict[str, Any] = body.model_dump()
-        await agencies.put({"_id": code, **fields})
+        await agencies.put({"_id": code, **fields}, audit, principal.id, principal.role.value)
         await topics.follow()
         return AgencyEntry(code=code, **fields)
 
