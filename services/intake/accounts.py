@@ -31,10 +31,6 @@ class Staff:
                 "An agency operator has an agency's code, and nobody else has.",
                 "Kode OPD tidak sesuai peran.",
             )
-        if not 8 <= len(self.password) <= 128:
-            raise IdentityRefused(
-                "password", "A password has 8 to 128 characters.", "Kata sandi 8 sampai 128 karakter."
-            )
         check_password(self.password, self.login, self.name)
 
 

@@ -21,6 +21,7 @@ from services.intake.identity import (
     normal_email,
     normal_phone,
 )
+from services.intake.password_rules import LONGEST, SHORTEST
 from services.intake.store import AccessStore
 from shared.auth import Principal
 from shared.http import Caller, Cursor, Limit, Problem, any_of, invalid, not_found
@@ -43,7 +44,7 @@ class Register(BaseModel):
     name: Name
     email: str | None = Field(None, max_length=254, examples=["siti@warga.example"])
     phone: str | None = Field(None, max_length=30, examples=["0812-3456-7890"])
-    password: str = Field(min_length=8, max_length=128, examples=["sungai kapuas sore hari"])
+    password: str = Field(min_length=SHORTEST, max_length=LONGEST, examples=["sungai kapuas sore hari"])
     language: Language = "id"
 
 
