@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.commands import agencies, complaint, deadletters, local, principals, staff, topics
+from deploy.commands import agencies, clients, complaint, deadletters, local, principals, staff, topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +16,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(complaint.app, name="complaint")
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(staff.app, name="staff")
+app.add_typer(clients.app, name="clients")
 app.add_typer(agencies.app, name="agencies")
 app.add_typer(principals.app, name="principals")
 

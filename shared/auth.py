@@ -38,11 +38,15 @@ class KeysUnavailable(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The account that is asking: an opaque id, its one role, and for agency operators the code of their agency."""
+    """The account that is asking: an opaque id, its one role, and for agency operators the code of their agency.
+
+    ``scopes``: all that it may do with its role (`shared.scopes`); None, as people's tokens have it: no less than that.
+    """
 
     id: str
     role: Role
     agency: str | None = None
+    scopes: frozenset[str] | None = None
 
 
 class Issuer(Protocol):
@@ -95,11 +99,12 @@ class Intake:
         return self.url
 
     def principal(self, claims: dict[str, Any]) -> Principal:
-        agency = claims.get("agency")
-        if not claims["sub"] or not isinstance(agency, str | None):
+        agency, scope = claims.get("agency"), claims.get("scope")
+        if not claims["sub"] or not isinstance(agency, str | None) or not isinstance(scope, str | None):
             raise InvalidToken("it names no account of this system")
+        scopes = None if "scope" not in claims else frozenset((scope or "").split())
         try:
-            return Principal(claims["sub"], Role(claims["role"]), agency)
+            return Principal(claims["sub"], Role(claims["role"]), agency, scopes)
         except (KeyError, ValueError):
             raise InvalidToken("it names no role of this system") from None
 

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 LIMITED = Counter("lapor_http_requests_limited_total", "Requests refused since one asks too often.", ["rate"])
 
-_SIGN_IN = ("/v1/tokens", "/v1/citizens")
+_SIGN_IN = ("/v1/tokens", "/v1/citizens", "/oauth/token")
 _UNCOUNTED = ("/health/", "/metrics", "/.well-known/")
 _DATABASE_SECONDS = 2.0
 

@@ -1,4 +1,5 @@
-"""`lapor staff`: accounts of operators, coordinators, administrators and machines. Citizens register by themselves."""
+"""`lapor staff`: accounts of operators, coordinators and administrators. Citizens register by themselves; machines have
+`lapor clients`."""
 
 import sys
 from typing import Annotated
@@ -11,7 +12,7 @@ from services.intake.accounts import Staff, add_staff, disable_staff, list_staff
 from services.intake.identity import IdentityRefused
 from shared.sop import Role
 
-app = typer.Typer(no_args_is_help=True, help="Staff and machine accounts.")
+app = typer.Typer(no_args_is_help=True, help="Staff accounts.")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Staff and machine accounts, which are made by command and not over HTTP."""
+"""Staff accounts, which are made by command and not over HTTP. Those of machines: `services.intake.clients`."""
 
 import asyncio
 from dataclasses import dataclass
@@ -25,6 +25,10 @@ class Staff:
         """Raises IdentityRefused for what cannot be."""
         if self.role is Role.CITIZEN:
             raise IdentityRefused("role", "Citizens register by themselves.", "Warga mendaftar sendiri.")
+        if self.role is Role.SYSTEM:
+            raise IdentityRefused(
+                "role", "The system's own account is a machine's: `lapor clients add`.", "Peran ini untuk mesin."
+            )
         if (self.role is Role.AGENCY_OPERATOR) != bool(self.agency):
             raise IdentityRefused(
                 "agency",

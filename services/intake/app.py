@@ -6,7 +6,8 @@ import jwt
 from fastapi import FastAPI
 
 from services.intake.account_store import AccountStore
-from services.intake.api import complaints, people, sign_in, tracking
+from services.intake.api import complaints, oauth, people, sign_in, tracking
+from services.intake.client_store import ClientStore
 from services.intake.identity import Passwords
 from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
@@ -60,6 +61,7 @@ def build(settings: Settings) -> FastAPI:
             complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
             people.router(accounts, accesses, journal, passwords),
             sign_in.router(accounts, passwords, keys),
+            oauth.router(ClientStore(service.database), keys),
             tracking.router(intake),
         ],
     )

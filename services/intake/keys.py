@@ -41,6 +41,8 @@ class SigningKeys:
         }
         if principal.agency:
             claims["agency"] = principal.agency
+        if principal.scopes is not None:
+            claims["scope"] = " ".join(sorted(principal.scopes))
         return jwt.encode(claims, self._private, ALGORITHM, {"kid": self._kid}), seconds
 
 
