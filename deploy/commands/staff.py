@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from deploy.commands.running import console, fail, run, settings
-from services.intake.accounts import Staff, add_staff, disable_staff, list_staff
+from services.intake.accounts import Staff, add_staff, disable_staff, list_staff, reset_second_factor
 from services.intake.identity import IdentityRefused
 from shared.sop import Role
 
@@ -53,3 +53,11 @@ def disable(login: Annotated[str, typer.Argument(help="The account's login.")]) 
     if not run(disable_staff(settings(), login)):
         fail(f"There is no staff account {login}; `lapor staff list` shows them.")
     console.print(f"{login} can no longer sign in.")
+
+
+@app.command("reset-second-factor")
+def reset(username: Annotated[str, typer.Argument(help="The account's login.")]) -> None:
+    """Take away the second factor of somebody who has lost both app and recovery codes. See first who it is."""
+    if not run(reset_second_factor(settings(), username)):
+        fail(f"There is no second factor of a staff account {username}; `lapor staff list` shows the accounts.")
+    console.print(f"{username} signs in by password alone until another second factor is set up.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from services.intake.account_store import AccountStore
 from services.intake.identity import IdentityRefused, NewAccount, Passwords, check_password, normal_login
+from services.intake.second_factor_store import SecondFactorStore
 from shared.projection import Document
 from shared.settings import ServiceSettings
 from shared.sop import Role
@@ -91,5 +92,16 @@ async def disable_staff(settings: ServiceSettings, login: str) -> bool:
         if account is None or account["role"] == Role.CITIZEN.value:
             return False
         return await store.change(account["_id"], account["version"], {"active": False})
+    finally:
+        client.close()
+
+
+async def reset_second_factor(settings: ServiceSettings, login: str) -> bool:
+    """Take away the second factor of a staff account whose owner has lost it; False if there is none."""
+    client = connect(settings)
+    try:
+        database = client[settings.database("intake")]
+        account = await AccountStore(database).by_login(normal_login(login))
+        return account is not None and await SecondFactorStore(database).remove(account["_id"])
     finally:
         client.close()

@@ -6,15 +6,20 @@ import jwt
 from fastapi import FastAPI
 
 from services.intake.account_store import AccountStore
-from services.intake.api import complaints, oauth, people, sign_in, tracking
+from services.intake.api import complaints, oauth, people, second_factor, sign_in, tracking
+from services.intake.attempt_store import AttemptStore
+from services.intake.attempts import Attempts
 from services.intake.client_store import ClientStore
 from services.intake.identity import Passwords
 from services.intake.keys import SigningKeys, TrackingCodes
 from services.intake.place import City
 from services.intake.projection import CONSUMES, ISSUES
+from services.intake.second_factor import SecondFactors
+from services.intake.second_factor_store import SecondFactorStore
 from services.intake.settings import Settings
 from services.intake.store import AccessStore, ComplaintStore
 from shared import telemetry
+from shared.limits import Addresses
 from shared.photos import Photos
 from shared.pseudonyms import Pseudonyms
 from shared.service import Contract, Service
@@ -30,6 +35,14 @@ def build(settings: Settings) -> FastAPI:
     passwords = Passwords()
     store = ComplaintStore(service.database, settings.deadlines, pseudonyms)
     accounts, accesses = AccountStore(service.database), AccessStore(service.database)
+    tries = AttemptStore(service.database)
+    addresses = Addresses(settings.limits.trusted_proxies)
+    attempts = Attempts(tries, addresses, settings.tracking_key_file, settings.sign_in_free_tries)
+    second_factors = SecondFactors(
+        SecondFactorStore(service.database),
+        settings.tracking_key_file,
+        required=settings.staff_second_factor == "required",
+    )
     journal = service.journal([store.projection])
     intake = complaints.Intake(
         store,
@@ -44,7 +57,7 @@ def build(settings: Settings) -> FastAPI:
         pseudonyms,
     )
     service.consume(store.projection.apply)
-    for step in (store.ensure_indexes, accounts.ensure_indexes, accesses.ensure_indexes):
+    for step in (store.ensure_indexes, accounts.ensure_indexes, accesses.ensure_indexes, tries.ensure_indexes):
         service.before_start(step)
 
     async def count() -> None:
@@ -60,7 +73,8 @@ def build(settings: Settings) -> FastAPI:
         [
             complaints.router(intake),  # first: routes are tried in this order, and this is what is asked for most
             people.router(accounts, accesses, journal, passwords),
-            sign_in.router(accounts, passwords, keys),
+            sign_in.router(accounts, passwords, keys, attempts, second_factors),
+            second_factor.router(accounts, second_factors, attempts),
             oauth.router(ClientStore(service.database), keys),
             tracking.router(intake),
         ],

@@ -1,6 +1,7 @@
 """Settings of the intake service. The key files have no default: they are secrets."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -23,6 +24,12 @@ class Settings(ServiceSettings):
         description="at least 32 random bytes, from which anonymous reporters' pseudonyms are made"
     )
     token_minutes: int = Field(30, ge=1, le=24 * 60)
+    staff_second_factor: Literal["optional", "required"] = Field(
+        "optional", description="required: staff without one can do nothing but set one up"
+    )
+    sign_in_free_tries: int = Field(
+        10, ge=1, description="wrong tries to sign in, from one address, before the next has to wait"
+    )
     city_file: Path = DEFAULT_CITY
     categories_file: Path = _DATA / "categories.json"
     photos: PhotoSettings = PhotoSettings()

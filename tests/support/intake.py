@@ -154,9 +154,10 @@ class Citizen:
 
 
 @asynccontextmanager
-async def intake_at_work(servers: Servers, namespace: str, folder: Path) -> AsyncIterator[Intake]:
-    """The service, ready, in a name space. Each of its queries is seen to use an index."""
-    settings = intake_settings(servers, namespace, folder)
+async def intake_at_work(servers: Servers, namespace: str, folder: Path, **changes: Any) -> AsyncIterator[Intake]:
+    """The service, ready, in a name space, with other settings where ``changes`` says so. Each of its queries is seen
+    to use an index."""
+    settings = intake_settings(servers, namespace, folder).model_copy(update=changes)
     await topics.create(settings)
     async with profiled(settings, "intake") as database, running(build(settings)) as api:
         yield Intake(settings, api, database)
