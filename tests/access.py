@@ -100,6 +100,14 @@ MATRIX: dict[str, dict[str, Allowed]] = {
     },
 }
 
+FOR_PEOPLE = {
+    "POST /v1/me/second-factor",
+    "POST /v1/me/second-factor/confirm",
+    "DELETE /v1/me/second-factor",
+    "POST /v1/complaints/{complaint_id}/reporter",
+}
+"""Routes that no machine account may use, whatever its scopes."""
+
 
 class Shows(StrEnum):
     """What a route tells of cases."""
@@ -299,6 +307,8 @@ def page() -> str:
         "401 and 403 are the gate, which looks at the role alone. *what is seen* and *if seen* are the first table.",
         "`/v1/overdue` and `/v1/due-soon` are narrowed to the operator's own step, `/v1/work` to the agency,",
         "`GET /v1/complaints` to the citizen. The reporter of an anonymous case is given to nobody (403).",
+        "A machine account passes where its role does and it has the scope `<service>:read` (GET) or `<service>:write`",
+        "(all else); nowhere, whatever its scopes, at `/v1/me/second-factor` and the reporter of a case.",
         "Each service answers everybody at `/health/live`, `/health/ready`, `/metrics` and `/asyncapi.json`.",
     ]
     for service, rows in MATRIX.items():
