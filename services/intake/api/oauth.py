@@ -29,6 +29,7 @@ _DOCUMENT: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["grant_type"],
+                    "additionalProperties": {"type": "string"},
                     "properties": {
                         "grant_type": {"type": "string", "const": _GRANT},
                         "client_id": _TEXT,
