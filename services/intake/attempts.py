@@ -1,11 +1,11 @@
 """Guessing of passwords and codes is slowed, and nobody can lock others out by it (OWASP ASVS 5.0, 6.1.1 and 6.3.1).
 
-Each login has two counters. One is for each address that tries it: after some wrong tries (`free_tries`) the next has
-to wait a second, then two, four, up to a quarter of an hour. The other is for all addresses together, and slows only
-addresses from which nobody has signed in as this login before; what one address adds to it is bounded, below where it
-begins to slow, and forgotten before the address can add more. So one guesser is stopped where he is and nowhere else;
-many at once slow strangers, and the owner still signs in from where he has before. No account is ever closed. A right
-password begins its address's counter anew.
+Each login has two counters. One is for each address that tries it: after some wrong tries (`Attempts.free`) the next
+has to wait a second, then two, four, up to a quarter of an hour. The other is for all addresses together, and slows
+only addresses from which nobody has signed in as this login before, one try of theirs at a time; what one address
+adds to it is bounded, below where it begins to slow, and forgotten before the address can add more. So one guesser is
+stopped where he is and nowhere else; many at once slow strangers, and the owner still signs in from where he has
+before. No account is ever closed. A right password begins its address's counter anew.
 
 A login that nobody has is counted as any other. What is stored tells neither login nor address: both go through a keyed
 hash.
@@ -13,16 +13,18 @@ hash.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 from starlette.types import Scope
 
 from services.intake.attempt_store import AttemptStore
 from shared.events import now
+from shared.http import Problem
 from shared.keyfile import derived_key
 from shared.limits import LIMITED, Addresses, too_often
 
@@ -37,76 +39,98 @@ KNOWN = timedelta(days=90)
 _ADDRESSES = 3
 """So many addresses have to guess, each as much as counts, before strangers are slowed."""
 _RATE = "sign-in-tries"
+_NONE = {"n": 0}
+
+
+class _Keys(NamedTuple):
+    """The counters of a login at an address and everywhere, and the mark that it has signed in there."""
+
+    here: str
+    everywhere: str
+    known: str
 
 
 class Try:
-    """One try: say how it ended."""
+    """One try that was let in: say how it ended. ``number`` is the how manieth it is from its address; ``turn``: it is
+    a stranger's, counted everywhere already."""
 
-    def __init__(self, attempts: "Attempts", login: str, address: str, number: int) -> None:
-        self._attempts, self._login, self._address, self._number = attempts, login, address, number
+    def __init__(self, attempts: "Attempts", keys: _Keys, number: int, *, turn: bool) -> None:
+        self._attempts, self._keys, self._number, self._turn = attempts, keys, number, turn
         self.judged = False
 
     async def ended(self, *, right: bool) -> None:
         """It was right or wrong."""
         self.judged = True
         if right:
-            await self._attempts.right(self._login, self._address)
-        else:
-            await self._attempts.wrong(self._login, self._number)
+            await self._attempts.right(self._keys, turn=self._turn)
+        elif self._number <= self._attempts.free and not self._turn:
+            await self._attempts.wrong(self._keys)
 
 
 class Attempts:
-    """The counters; replicas share them."""
+    """The counters; replicas share them. ``free`` tries are let in from an address before the next has to wait."""
 
-    def __init__(self, store: AttemptStore, addresses: Addresses, key_file: Path, free_tries: int) -> None:
+    def __init__(self, store: AttemptStore, addresses: Addresses, key_file: Path, free: int) -> None:
+        self.free = free
         self._store = store
         self._addresses = addresses
         self._key = derived_key(key_file, b"lapor tries to sign in", 32)
-        self._free = free_tries
 
     @asynccontextmanager
     async def trying(self, login: str, request: Scope) -> AsyncIterator[Try]:
         """Let a try in: as ``login`` (normal form), by whoever sends this request. One that ends without `Try.ended` by
         an exception is not counted. Raises 429."""
         address = self._addresses.of(request)
-        pair = self._of("pair", login, address)
-        number = await self._let_in(login, address, pair)
-        attempt = Try(self, login, address, number)
+        keys = _Keys(self._of("pair", login, address), self._of("login", login), self._of("known", login, address))
+        number, turn = await self._let_in(keys)
+        attempt = Try(self, keys, number, turn=turn)
         try:
             yield attempt
         except Exception:
             if not attempt.judged:
-                await self._store.give_back(pair)
+                await self._give_back(keys, turn=turn)
             raise
 
-    async def _let_in(self, login: str, address: str, pair: str) -> int:
-        everywhere, here = self._of("login", login), self._of("known", login, address)
-        found = await self._store.find((everywhere, here, pair))
-        waits = [found[key]["until"] for key in (pair, *(() if here in found else (everywhere,))) if key in found]
+    async def _let_in(self, keys: _Keys) -> tuple[int, bool]:
+        """Which try it is from its address, and whether it is a stranger's turn. Raises 429."""
+        found = await self._store.find(keys)
+        stand_against = (keys.here,) if keys.known in found else (keys.here, keys.everywhere)
         moment = now()
-        number = None
-        if all(until <= moment for until in waits):
-            number = await self._store.take(pair, moment, self._free, LONGEST_WAIT, KEPT)
-            if number is None:  # another try at the same time has taken the turn
-                waits = [document["until"] for document in (await self._store.find((pair,))).values()]
-        if number is None:
-            LIMITED.labels(_RATE).inc()
-            left = max(waits, default=moment) - moment
-            raise too_often(max(1, ceil(left.total_seconds())))
-        return number
+        if any(found[key]["until"] > moment for key in stand_against if key in found):
+            raise self._refused([found[key]["until"] for key in stand_against if key in found])
+        turn = len(stand_against) == 2 and found.get(keys.everywhere, _NONE)["n"] >= _ADDRESSES * self.free
+        number = await self._store.take(keys.here, moment, self.free, LONGEST_WAIT, KEPT)
+        if number is not None and turn and not await self._count_everywhere(keys, always=False):
+            await self._store.give_back(keys.here)
+            number = None
+        if number is None:  # another try at the same time has taken the turn
+            found = await self._store.find(stand_against)
+            raise self._refused([document["until"] for document in found.values()])
+        return number, turn
 
-    async def right(self, login: str, address: str) -> None:
+    async def right(self, keys: _Keys, *, turn: bool) -> None:
         """Somebody has signed in."""
-        await asyncio.gather(
-            self._store.forget(self._of("pair", login, address)),
-            self._store.know(self._of("known", login, address), now() + KNOWN),
-        )
+        if turn:
+            await self._store.give_back(keys.everywhere)
+        await asyncio.gather(self._store.forget(keys.here), self._store.know(keys.known, now() + KNOWN))
 
-    async def wrong(self, login: str, number: int) -> None:
-        """The try of this number from its address was wrong."""
-        if number <= self._free:
-            every, free = self._of("login", login), _ADDRESSES * self._free
-            await self._store.take(every, now(), free, LONGEST_WAIT_OF_STRANGERS, KEPT_OF_ALL, always=True)
+    async def wrong(self, keys: _Keys) -> None:
+        """A try was wrong that counts everywhere."""
+        await self._count_everywhere(keys, always=True)
+
+    async def _count_everywhere(self, keys: _Keys, *, always: bool) -> bool:
+        free, longest = _ADDRESSES * self.free, LONGEST_WAIT_OF_STRANGERS
+        return await self._store.take(keys.everywhere, now(), free, longest, KEPT_OF_ALL, always=always) is not None
+
+    async def _give_back(self, keys: _Keys, *, turn: bool) -> None:
+        await self._store.give_back(keys.here)
+        if turn:
+            await self._store.give_back(keys.everywhere)
+
+    def _refused(self, waits: Iterable[datetime]) -> Problem:
+        LIMITED.labels(_RATE).inc()
+        left = max(waits, default=now()) - now()
+        return too_often(max(1, ceil(left.total_seconds())))
 
     def _of(self, kind: str, *named: str) -> str:
         text = "\n".join(named).encode("utf-8", "surrogatepass")

@@ -159,6 +159,16 @@ async def test_many_addresses_at_once_slow_strangers_and_not_where_the_owner_has
     assert (await door.tries(await door.citizen(), PASSWORD, guessers[0])).status_code == 200, "others' logins are free"
 
 
+async def test_strangers_are_let_in_one_at_a_time_also_if_they_all_try_at_once(door: Door) -> None:
+    login, guessers = await door.citizen(), addresses(33)
+    for guesser in guessers[:3]:
+        await door.guess(login, guesser)
+    for _ in range(2):
+        await door.time_passes(timedelta(minutes=5))
+        answers = await asyncio.gather(*(door.tries(login, WRONG, a, i % 2) for i, a in enumerate(guessers[3:])))
+        assert sorted(answer.status_code for answer in answers) == [401] + [429] * 29
+
+
 async def test_one_address_alone_never_slows_strangers_however_long_it_guesses(door: Door) -> None:
     login, (guesser, stranger) = await door.citizen(), addresses(2)
     for turn in range(5 * FREE):  # more than all addresses together may, before strangers have to wait
