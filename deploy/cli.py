@@ -2,7 +2,18 @@
 
 import typer
 
-from deploy.commands import agencies, audit, complaint, deadletters, local, principals, retention, staff, topics
+from deploy.commands import (
+    agencies,
+    audit,
+    clients,
+    complaint,
+    deadletters,
+    local,
+    principals,
+    retention,
+    staff,
+    topics,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,6 +27,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(complaint.app, name="complaint")
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(staff.app, name="staff")
+app.add_typer(clients.app, name="clients")
 app.add_typer(agencies.app, name="agencies")
 app.add_typer(audit.app, name="audit")
 app.add_typer(retention.app, name="retention")

@@ -40,12 +40,16 @@ class KeysUnavailable(TimeoutError):
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The account that is asking: an opaque id, its one role, for agency operators the code of their agency, and the
-    session that the token belongs to, if it belongs to one of intake's."""
+    session that the token belongs to, if it belongs to one of intake's.
+
+    ``scopes``: all that it may do with its role (`shared.scopes`); None, as people's tokens have it: no less than that.
+    """
 
     id: str
     role: Role
     agency: str | None = None
     session: str | None = None
+    scopes: frozenset[str] | None = None
 
 
 def named(session_id: str) -> str:
@@ -103,11 +107,13 @@ class Intake:
         return self.url
 
     def principal(self, claims: dict[str, Any]) -> Principal:
-        agency, session = claims.get("agency"), claims.get("sid")
-        if not claims["sub"] or not isinstance(agency, str | None) or not isinstance(session, str | None):
+        agency, session, scope = (claims.get(name) for name in ("agency", "sid", "scope"))
+        texts = all(isinstance(text, str | None) for text in (agency, session, scope))
+        if not claims["sub"] or not texts:
             raise InvalidToken("it names no account of this system")
+        scopes = None if "scope" not in claims else frozenset((scope or "").split())
         try:
-            return Principal(claims["sub"], Role(claims["role"]), agency, session)
+            return Principal(claims["sub"], Role(claims["role"]), agency, session, scopes)
         except (KeyError, ValueError):
             raise InvalidToken("it names no role of this system") from None
 

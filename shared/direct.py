@@ -86,7 +86,7 @@ class Plan:
             return None
         values: dict[str, Any] = dict(scope["path_params"])
         name, signed_in = self._caller
-        caller = await signed_in.admit(scope["app"].state.verifier, authorization.decode("latin-1"))
+        caller = await signed_in.admit(scope, authorization.decode("latin-1"))
         values[name] = caller
         if self._body is not None:
             if content_type != b"application/json":

@@ -23,6 +23,7 @@ from shared.admission import TOO_LARGE
 from shared.auth import InvalidToken, Principal, Verifier
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
 from shared.queries import BadCursor
+from shared.scopes import GRANTABLE, SECOND_FACTOR, needed
 from shared.sop import Refusal, Role
 from shared.storage import TRANSIENT, refusal
 from shared.words import number_prefix, words_of
@@ -157,24 +158,32 @@ def refused(refusal: Refusal, **extra: Any) -> Problem:
 
 
 class SignedIn(HTTPBearer):
-    """A dependency: who is asking, by the bearer token, who must have one of ``roles`` where any are given.
+    """A dependency: who is asking, by the bearer token, who must have one of ``roles`` where any are given. A token of
+    some scopes only must have the service's for the method, or ``scope`` where the route asks for that instead
+    (`shared.scopes`).
 
     One callable and no chain of them: the framework's bookkeeping for each costs as much as the check itself. Raises
     401 or 403.
     """
 
-    def __init__(self, *roles: Role) -> None:
+    def __init__(self, *roles: Role, scope: str | None = None) -> None:
         super().__init__(
             scheme_name="HTTPBearer", auto_error=False, description="A token from the intake service's sign-in."
         )
         self._roles = frozenset(roles)
+        self._scope = scope
 
     async def __call__(self, request: Request) -> Principal:  # type: ignore[override]  # the account, not the token
-        return await self.admit(request.app.state.verifier, request.headers.get("authorization", ""))
+        return await self.admit(request.scope, request.headers.get("authorization", ""))
 
-    async def admit(self, verifier: Verifier, authorization: str) -> Principal:
-        """The account of whoever sent this Authorization header. Raises 401 or 403."""
-        principal = await _principal(verifier, authorization)
+    async def admit(self, request: Scope, authorization: str) -> Principal:
+        """The account of whoever sent a request with this Authorization header. Raises 401 or 403."""
+        state = request["app"].state
+        principal = await _principal(state.verifier, authorization)
+        if principal.scopes is not None:
+            wanted = self._scope or needed(state.service, request["method"])
+            if wanted not in principal.scopes:
+                raise _out_of_scope(wanted, principal.scopes)
         if self._roles and principal.role not in self._roles:
             raise refused(Refusal.WRONG_ROLE)
         return principal
@@ -202,12 +211,33 @@ def _unauthorized(detail: str) -> Problem:
     )
 
 
+def _out_of_scope(wanted: str, scopes: frozenset[str]) -> Problem:
+    """403 for a token that may do less than its account's role."""
+    if SECOND_FACTOR in scopes:
+        return Problem(
+            403,
+            "second-factor-needed",
+            "Your account needs a second factor first: POST /v1/me/second-factor and confirm it, then sign in again.",
+            "Aktifkan faktor kedua terlebih dahulu, lalu masuk kembali.",
+        )
+    if wanted not in GRANTABLE:
+        return Problem(403, "for-people-only", "No machine account may do this.", "Hanya untuk akun orang.")
+    return Problem(
+        403,
+        "scope-missing",
+        f"The token lacks the scope {wanted}: ask for it, and if the account has not got it, its administrator.",
+        "Akun mesin ini tidak memiliki izin yang diperlukan.",
+        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{wanted}"'},
+        scope=wanted,
+    )
+
+
 Caller = Annotated[Principal, Depends(SignedIn())]
 
 
-def any_of(*roles: Role) -> Any:
+def any_of(*roles: Role, scope: str | None = None) -> Any:
     """A dependency: the caller, who must have one of the roles. Raises 401 or 403."""
-    return Depends(SignedIn(*roles))
+    return Depends(SignedIn(*roles, scope=scope))
 
 
 KEY_LENGTH = (8, 200)

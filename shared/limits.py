@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 LIMITED = Counter("lapor_http_requests_limited_total", "Requests refused since one asks too often.", ["rate"])
 
-_SIGN_IN = ("/v1/tokens", "/v1/citizens", "/v1/codes", "/v1/me/password")
+_SIGN_IN = ("/v1/tokens", "/v1/citizens", "/v1/codes", "/v1/me/password", "/v1/me/deletion", "/oauth/token")
 _REFRESH = "/v1/tokens/refresh"
 """Frequent, and nothing that could be guessed."""
 _UNCOUNTED = ("/health/", "/metrics", "/.well-known/")

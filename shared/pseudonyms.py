@@ -11,20 +11,18 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from shared.keyfile import UnusableKey, random_key
+from shared.keyfile import UnusableKey, derived_key
 
 PREFIX = "anon-"
-_SIV_KEY = 64
+_PURPOSE, _SIV_KEY = b"lapor pseudonyms of reporters", 64
 
 
 class Pseudonyms:
     """Makes pseudonyms and reads them. Without a key it can do neither: nobody's own complaint is found by one."""
 
     def __init__(self, key_file: Path | None) -> None:
-        self._cipher = _cipher(key_file) if key_file is not None else None
+        self._cipher = AESSIV(derived_key(key_file, _PURPOSE, _SIV_KEY)) if key_file is not None else None
 
     def of(self, citizen_id: str, complaint_id: str) -> str:
         """The id under which the events of one complaint name a citizen. Raises UnusableKey without a key."""
@@ -48,9 +46,3 @@ class Pseudonyms:
 
 NO_PSEUDONYMS = Pseudonyms(None)
 """For those who read events in which nobody is anonymous."""
-
-
-def _cipher(key_file: Path) -> AESSIV:
-    return AESSIV(
-        HKDF(SHA256(), _SIV_KEY, salt=None, info=b"lapor pseudonyms of reporters").derive(random_key(key_file))
-    )

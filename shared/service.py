@@ -179,7 +179,7 @@ class Service:
             openapi_url="/openapi.json" if self.settings.docs else None,
             responses=http.PROBLEMS,
         )
-        app.state.verifier = self.verifier
+        app.state.verifier, app.state.service = self.verifier, self.name
         http.install(app)
         most = self.settings.requests_at_a_time
         app.doors = [

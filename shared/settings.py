@@ -1,7 +1,7 @@
 """Settings that all services share, read from the environment (prefix ``LAPOR_``). No secret has a default.
 
 Where secrets come as mounted files (containers), ``LAPOR_SECRETS_DIR`` is their folder: the file
-``lapor_notify_password`` in it stands for the variable of that name, which goes before it where it is set.
+``lapor_notify_client_secret`` in it stands for the variable of that name, which goes before it where it is set.
 """
 
 import os

@@ -57,6 +57,10 @@ MATRIX: dict[str, dict[str, Allowed]] = {
         "DELETE /v1/me/restriction": CITIZENS,
         "GET /v1/me/export": CITIZENS,
         "POST /v1/me/deletion": CITIZENS,
+        "POST /oauth/token": EVERYBODY,
+        "POST /v1/me/second-factor": STAFF,
+        "POST /v1/me/second-factor/confirm": STAFF,
+        "DELETE /v1/me/second-factor": STAFF,
         "GET /v1/me/accesses": CITIZENS,
         "POST /v1/photos": CITIZENS,
         "POST /v1/complaints": CITIZENS,
@@ -110,6 +114,19 @@ MATRIX: dict[str, dict[str, Allowed]] = {
     },
 }
 
+FOR_PEOPLE = {
+    "POST /v1/me/second-factor",
+    "POST /v1/me/second-factor/confirm",
+    "DELETE /v1/me/second-factor",
+    "PUT /v1/me/password",
+    "POST /v1/sign-out",
+    "GET /v1/me/sessions",
+    "DELETE /v1/me/sessions",
+    "DELETE /v1/me/sessions/{session_id}",
+    "POST /v1/complaints/{complaint_id}/reporter",
+}
+"""Routes that no machine account may use, whatever its scopes."""
+
 
 class Shows(StrEnum):
     """What a route tells of cases."""
@@ -152,6 +169,10 @@ SHOWS: dict[str, dict[str, Shows]] = {
         "DELETE /v1/me/restriction": _NONE,
         "GET /v1/me/export": _LIST,
         "POST /v1/me/deletion": _NONE,
+        "POST /oauth/token": _NONE,
+        "POST /v1/me/second-factor": _NONE,
+        "POST /v1/me/second-factor/confirm": _NONE,
+        "DELETE /v1/me/second-factor": _NONE,
         "GET /v1/me/accesses": _NONE,
         "POST /v1/photos": _NONE,
         "POST /v1/complaints": _NONE,
@@ -319,6 +340,8 @@ def page() -> str:
         "401 and 403 are the gate, which looks at the role alone. *what is seen* and *if seen* are the first table.",
         "`/v1/overdue` and `/v1/due-soon` are narrowed to the operator's own step, `/v1/work` to the agency,",
         "`GET /v1/complaints` to the citizen. The reporter of an anonymous case is given to nobody (403).",
+        "A machine account passes where its role does and it has the scope `<service>:read` (GET) or `<service>:write`",
+        "(all else); nowhere, whatever its scopes, at `/v1/me/second-factor` and the reporter of a case.",
         "Each service answers everybody at `/health/live`, `/health/ready`, `/metrics` and `/asyncapi.json`.",
     ]
     for service, rows in MATRIX.items():

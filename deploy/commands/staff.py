@@ -1,4 +1,5 @@
-"""`lapor staff`: accounts of operators, coordinators, administrators and machines. Citizens register by themselves."""
+"""`lapor staff`: accounts of operators, coordinators and administrators. Citizens register by themselves; machines have
+`lapor clients`."""
 
 import sys
 from typing import Annotated
@@ -7,11 +8,11 @@ import typer
 from rich.table import Table
 
 from deploy.commands.running import console, fail, run, settings
-from services.intake.accounts import Staff, add_staff, disable_staff, list_staff
+from services.intake.accounts import Staff, add_staff, disable_staff, list_staff, reset_second_factor
 from services.intake.identity import IdentityRefused
 from shared.sop import Role
 
-app = typer.Typer(no_args_is_help=True, help="Staff and machine accounts.")
+app = typer.Typer(no_args_is_help=True, help="Staff accounts.")
 
 
 @app.command()
@@ -52,3 +53,11 @@ def disable(login: Annotated[str, typer.Argument(help="The account's login.")]) 
     if not run(disable_staff(settings(), login)):
         fail(f"There is no staff account {login}; `lapor staff list` shows them.")
     console.print(f"{login} can no longer sign in.")
+
+
+@app.command("reset-second-factor")
+def reset(username: Annotated[str, typer.Argument(help="The account's login.")]) -> None:
+    """Take away the second factor of somebody who has lost both app and recovery codes. See first who it is."""
+    if not run(reset_second_factor(settings(), username)):
+        fail(f"There is no second factor of a staff account {username}; `lapor staff list` shows the accounts.")
+    console.print(f"{username} signs in by password alone until another second factor is set up.")

@@ -17,7 +17,7 @@ def make_secrets(folder: Path) -> None:
     """
     folder.chmod(0o700)
     made = load_or_make(folder)
-    (folder / "lapor_notify_password").write_text(made.notify.password)
+    (folder / "lapor_notify_client_secret").write_text(made.notify)
     for file in folder.iterdir():
         file.chmod(0o644)
 

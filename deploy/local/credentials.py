@@ -30,18 +30,19 @@ class Account:
 class Credentials:
     """`signing_key` is the PEM file of intake's ES256 key, `tracking_key` the file that its tracking codes are made
     from, `pseudonym_key` the one by which anonymous reporters are known, `code_key` the one that one-time codes are
-    made from, `audit_key` the one that seals the audit logs; by the machine account `notify`, notify asks intake."""
+    made from, `audit_key` the one that seals the audit logs; `notify` is the secret of the machine account `NOTIFY`, by
+    which notify asks intake."""
 
     signing_key: Path
     tracking_key: Path
     pseudonym_key: Path
     code_key: Path
     audit_key: Path
-    notify: Account
+    notify: str
     staff: tuple[Account, ...]
 
 
-NOTIFY = ("notify@lapor.localhost", "Layanan notifikasi", "system", None)
+NOTIFY = "notify"
 STAFF = (
     ("pusat@lapor.localhost", "Operator Admin Pengaduan Pusat", "central_operator", None),
     ("daerah@lapor.localhost", "Operator Admin Pengaduan Daerah", "regional_operator", None),
@@ -62,11 +63,12 @@ def load_or_make(folder: Path) -> Credentials:
         kept: dict[str, str] = json.loads(kept_at.read_text())["passwords"] if kept_at.exists() else {}
     except (ValueError, KeyError, OSError) as error:
         raise CannotRun(f"{kept_at} cannot be read: {error}. Mend it, or start with --fresh.") from error
-    notify, *staff = (
+    notify = kept.get(NOTIFY) or secrets.token_urlsafe(32)
+    staff = [
         Account(login, name, role, kept.get(login) or secrets.token_urlsafe(12), agency)
-        for login, name, role, agency in (NOTIFY, *STAFF)
-    )
-    passwords = {account.login: account.password for account in (notify, *staff)}
+        for login, name, role, agency in STAFF
+    ]
+    passwords = {NOTIFY: notify} | {account.login: account.password for account in staff}
     if passwords != kept:
         _write(
             kept_at, json.dumps({"passwords": passwords, "staff": [asdict(one) for one in staff]}, indent=2).encode()

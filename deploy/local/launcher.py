@@ -20,7 +20,7 @@ from deploy.access.kafka import KafkaRefused
 from deploy.access.rights import WITNESS
 from deploy.access.secrets_folder import Secret, SecretsFolder
 from deploy.local import credentials, ports
-from deploy.local.credentials import Credentials
+from deploy.local.credentials import NOTIFY, Credentials
 from deploy.local.errors import CannotRun
 from deploy.local.folder import data_folder
 from deploy.local.locks import FOLDER
@@ -177,8 +177,8 @@ def running_system(
             "notify": {
                 "LAPOR_SMTP_HOST": servers.smtp_host,
                 "LAPOR_SMTP_PORT": str(servers.smtp_port),
-                "LAPOR_NOTIFY_ACCOUNT": secrets.notify.login,
-                "LAPOR_NOTIFY_PASSWORD": secrets.notify.password,
+                "LAPOR_NOTIFY_CLIENT_ID": NOTIFY,
+                "LAPOR_NOTIFY_CLIENT_SECRET": secrets.notify,
                 **known,
                 **coded,
             },

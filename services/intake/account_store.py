@@ -23,7 +23,7 @@ class LoginTaken(Exception):
 
 
 class AccountStore:
-    """Citizens, staff and machine accounts, told apart by their role."""
+    """Citizens and staff, told apart by their role."""
 
     def __init__(self, database: Database) -> None:
         self._accounts = database["accounts"]

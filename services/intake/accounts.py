@@ -1,10 +1,12 @@
-"""Staff and machine accounts, which are made by command and not over HTTP. What is done to them is recorded first."""
+"""Staff accounts, which are made by command and not over HTTP. What is done to them is recorded first. Those of
+machines: `services.intake.clients`."""
 
 import asyncio
 from dataclasses import dataclass
 
 from services.intake.account_store import AccountStore
 from services.intake.identity import IdentityRefused, NewAccount, Passwords, check_password, normal_login
+from services.intake.second_factor_store import SecondFactorStore
 from services.intake.session_store import SessionStore
 from shared.audit import Action, AuditLog, operator
 from shared.audit_store import audit_log
@@ -29,15 +31,15 @@ class Staff:
         """Raises IdentityRefused for what cannot be."""
         if self.role is Role.CITIZEN:
             raise IdentityRefused("role", "Citizens register by themselves.", "Warga mendaftar sendiri.")
+        if self.role is Role.SYSTEM:
+            raise IdentityRefused(
+                "role", "The system's own account is a machine's: `lapor clients add`.", "Peran ini untuk mesin."
+            )
         if (self.role is Role.AGENCY_OPERATOR) != bool(self.agency):
             raise IdentityRefused(
                 "agency",
                 "An agency operator has an agency's code, and nobody else has.",
                 "Kode OPD tidak sesuai peran.",
-            )
-        if not 8 <= len(self.password) <= 128:
-            raise IdentityRefused(
-                "password", "A password has 8 to 128 characters.", "Kata sandi 8 sampai 128 karakter."
             )
         check_password(self.password, self.login, self.name)
 
@@ -112,5 +114,23 @@ async def disable_staff(settings: ServiceSettings, login: str) -> bool:
         if changed:
             await SessionStore(database).end_all(account["_id"])
         return changed
+    finally:
+        client.close()
+
+
+async def reset_second_factor(settings: ServiceSettings, login: str) -> bool:
+    """Take away the second factor of a staff account whose owner has lost it, and end its sessions; False if there is
+    none. Raises UnusableKey without the audit log's key."""
+    client = connect(settings)
+    try:
+        database = client[settings.database("intake")]
+        account = await AccountStore(database).by_login(normal_login(login))
+        if account is None or await SecondFactorStore(database).find(account["_id"]) is None:
+            return False
+        audit = audit_log(database, "intake", settings.audit_key_file)
+        await audit.record(Action.SECOND_FACTOR_DISABLED, operator(), account["_id"])
+        removed = await SecondFactorStore(database).remove(account["_id"])
+        await SessionStore(database).end_all(account["_id"])
+        return removed
     finally:
         client.close()

@@ -6,11 +6,25 @@ import jwt
 from fastapi import FastAPI
 
 from services.intake.account_store import AccountStore
-from services.intake.api import complaints, export, own_sessions, people, registration, rights, sign_in, tracking
+from services.intake.api import (
+    complaints,
+    export,
+    oauth,
+    own_sessions,
+    people,
+    registration,
+    rights,
+    second_factor,
+    sign_in,
+    tracking,
+)
 from services.intake.api.contacts import Contacts
 from services.intake.api.proof import Proof
+from services.intake.attempt_store import AttemptStore
+from services.intake.attempts import Attempts
 from services.intake.challenge_store import ChallengeStore
 from services.intake.challenges import Challenges
+from services.intake.client_store import ClientStore
 from services.intake.erasure import Erasure
 from services.intake.export import Exports
 from services.intake.identity import Passwords
@@ -19,12 +33,15 @@ from services.intake.place import City
 from services.intake.projection import CONSUMES, ISSUES
 from services.intake.restrictions import Restrictions
 from services.intake.retention import keepings
+from services.intake.second_factor import SecondFactors
+from services.intake.second_factor_store import SecondFactorStore
 from services.intake.session_store import SessionStore
 from services.intake.sessions import Lifetimes, Sessions
 from services.intake.settings import Settings
 from services.intake.store import AccessStore, ComplaintStore
 from shared import telemetry
 from shared.codes import OneTimeCodes
+from shared.limits import Addresses
 from shared.photos import Photos
 from shared.pseudonyms import Pseudonyms
 from shared.service import Contract, Service
@@ -48,6 +65,14 @@ def build(settings: Settings) -> FastAPI:
         timedelta(hours=settings.staff_session_hours),
     )
     sessions = Sessions(session_store, accounts, keys, lifetimes, service.verifier)
+    tries = AttemptStore(service.database)
+    addresses = Addresses(settings.limits.trusted_proxies)
+    attempts = Attempts(tries, addresses, settings.tracking_key_file, settings.sign_in_free_tries)
+    second_factors = SecondFactors(
+        SecondFactorStore(service.database),
+        settings.tracking_key_file,
+        required=settings.staff_second_factor == "required",
+    )
     journal = service.journal([store.projection])
     contacts = Contacts(accounts, challenges, journal, sms=settings.sms_domain is not None)
     photos = Photos(service, "intake", settings.photos)
@@ -67,7 +92,7 @@ def build(settings: Settings) -> FastAPI:
         pseudonyms,
     )
     service.consume(store.projection.apply)
-    for part in (store, accounts, accesses, session_store, challenge_store):
+    for part in (store, accounts, accesses, session_store, challenge_store, tries):
         service.before_start(part.ensure_indexes)
 
     async def count() -> None:
@@ -90,7 +115,20 @@ def build(settings: Settings) -> FastAPI:
             complaints.router(intake, service.audit),
             registration.router(accounts, challenges, contacts, passwords, sessions),
             people.router(accounts, accesses, challenges, contacts),
-            sign_in.router(accounts, passwords, keys, sessions, challenges, contacts, proof, service.audit),
+            sign_in.router(
+                accounts,
+                passwords,
+                keys,
+                sessions,
+                challenges,
+                contacts,
+                proof,
+                attempts,
+                second_factors,
+                service.audit,
+            ),
+            second_factor.router(accounts, second_factors, attempts, sessions, service.audit),
+            oauth.router(ClientStore(service.database), keys),
             export.router(intake, sessions, Exports(), service.audit),
             rights.router(accounts, contacts, restrictions, erasure, proof, service.audit),
             own_sessions.router(sessions, service.audit),

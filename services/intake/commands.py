@@ -1,4 +1,4 @@
-"""``python -m services.intake staff …``: the accounts of those who work here, and of machines, are made by command."""
+"""``python -m services.intake staff …``: the accounts of those who work here are made by command."""
 
 import argparse
 import asyncio
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from services.intake.accounts import Staff, add_staff, disable_staff, list_staff
 from services.intake.identity import IdentityRefused
+from shared.issuers import GIVABLE
 from shared.keyfile import UnusableKey
 from shared.settings import ServiceSettings
 from shared.sop import Role
@@ -47,11 +48,11 @@ async def _carry_out(given: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.intake", description=__doc__)
-    commands = parser.add_subparsers(required=True).add_parser("staff", help="accounts of staff and machines")
+    commands = parser.add_subparsers(required=True).add_parser("staff", help="accounts of staff")
     staff = commands.add_subparsers(dest="command", required=True)
     add = staff.add_parser("add", help="make an account, or bring it up to date")
     add.add_argument("username")
-    add.add_argument("--role", required=True, choices=[role.value for role in Role if role is not Role.CITIZEN])
+    add.add_argument("--role", required=True, choices=sorted(GIVABLE))
     add.add_argument("--agency", help="code of the agency, for its operators")
     add.add_argument("--name", help="as other people read it")
     add.add_argument("--password-stdin", required=True, action="store_true", help="read the password's line from stdin")

@@ -1,5 +1,5 @@
-"""Who people are: their logins as they are compared, and their passwords (Argon2id, RFC 9106; NIST SP 800-63B section
-3.1.1)."""
+"""Who people are: their logins as they are compared, and their passwords (Argon2id, RFC 9106; NIST SP 800-63B-4,
+section 3.1.1)."""
 
 import asyncio
 import re
@@ -9,35 +9,12 @@ from typing import Any, Literal
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
+from services.intake.password_rules import LONGEST, SHORTEST, guessable, normal_password
 from shared.events import CitizenContact, new_id, now
 from shared.journal import Overloaded
 from shared.projection import Document
 from shared.sop import Role
 
-_COMMON = frozenset(
-    [
-        "password",
-        "password1",
-        "passw0rd",
-        "12345678",
-        "123456789",
-        "1234567890",
-        "qwertyui",
-        "qwerty123",
-        "11111111",
-        "00000000",
-        "iloveyou",
-        "sayasayang",
-        "indonesia",
-        "pontianak",
-        "bismillah",
-        "anjing123",
-        "rahasia123",
-        "admin123",
-        "lapor123",
-        "katasandi",
-    ]
-)
 _EMAIL = re.compile(r"^[^@\s,;<>\"()\[\]\\\x00-\x1f]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,8}$")
 
 
@@ -82,13 +59,21 @@ def normal_login(text: str) -> str:
 
 
 def check_password(password: str, *known: str | None) -> None:
-    """Refuse a password that is common or one's own name or address. Its length is the request model's rule."""
-    lowered = password.lower()
-    if lowered in _COMMON or len(set(lowered)) < 3 or any(word and lowered == word.lower() for word in known):
+    """Refuse a password that is too short or too long, or that is tried first (`services.intake.password_rules`).
+    ``known``: the name, logins and addresses of whose it is. Raises IdentityRefused."""
+    if not SHORTEST <= len(password) <= LONGEST:
         raise IdentityRefused(
             "body.password",
-            "This password is among the first that an attacker tries; choose another, such as four random words.",
-            "Kata sandi terlalu mudah ditebak; pilih yang lain.",
+            f"A password has {SHORTEST} to {LONGEST} characters; take some words that do not belong together.",
+            f"Kata sandi {SHORTEST} sampai {LONGEST} karakter; pakailah beberapa kata yang tidak berkaitan.",
+        )
+    if guessable(password, known):
+        raise IdentityRefused(
+            "body.password",
+            "This password is among the first that an attacker tries; choose another, such as four random words,"
+            " without your name and without the name of this service.",
+            "Kata sandi ini mudah ditebak. Pilih yang lain, misalnya empat kata acak, tanpa nama Anda dan tanpa nama"
+            " layanan ini.",
         )
 
 
@@ -104,16 +89,18 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to store, with its parameters. Raises Overloaded."""
-        return str(await self._run(self._hasher.hash, password))
+        return str(await self._run(self._hasher.hash, normal_password(password)))
 
     async def verify(self, stored: str | None, password: str) -> bool:
-        """Whether the password is right. An account that does not exist (None) costs the same time. Raises
-        Overloaded."""
-        try:
-            await self._run(self._hasher.verify, stored or self._nobody, password)
-        except (Argon2Error, InvalidHashError):
-            return False
-        return stored is not None
+        """Whether the password is right, normalised or, as hashes from before have it, as it was typed. An account that
+        does not exist (None) costs the same time. Raises Overloaded."""
+        for form in dict.fromkeys((normal_password(password), password)):
+            try:
+                await self._run(self._hasher.verify, stored or self._nobody, form)
+            except (Argon2Error, InvalidHashError):
+                continue
+            return stored is not None
+        return False
 
     def outdated(self, stored: str) -> bool:
         """Whether the hash was made with other parameters than today's."""

@@ -43,6 +43,8 @@ class SigningKeys:
             claims["agency"] = principal.agency
         if principal.session:
             claims["sid"] = principal.session
+        if principal.scopes is not None:
+            claims["scope"] = " ".join(sorted(principal.scopes))
         return jwt.encode(claims, self._private, ALGORITHM, {"kid": self._kid}), seconds
 
 

@@ -7,7 +7,7 @@ session (``sid``), so that services can refuse those of a session that was ended
 import hashlib
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -71,14 +71,14 @@ class Sessions:
         self.ended = EndedSessions(ended=[], seconds=keys.lifetime.total_seconds())
         """For the other services; as of the last look."""
 
-    async def begin(self, account: Document, by: By) -> Grant:
-        """A new session of an account that has proven who it is."""
+    async def begin(self, principal: Principal, by: By) -> Grant:
+        """A new session of somebody who has proven who they are."""
         session_id, secret, at = secrets.token_urlsafe(16), secrets.token_urlsafe(32), now()
-        until = at + self._lifetimes.of(Role(account["role"]))
+        until = at + self._lifetimes.of(principal.role)
         await self._store.add(
             {
                 "_id": session_id,
-                "account_id": account["_id"],
+                "account_id": principal.id,
                 "by": by,
                 "began_at": at,
                 "used_at": at,
@@ -89,7 +89,7 @@ class Sessions:
                 "ended_at": None,
             }
         )
-        return self._grant(account, session_id, secret)
+        return self._grant(principal, session_id, secret)
 
     async def refresh(self, token: str) -> Grant:
         """The next pair for a refresh token. One that was used before, and whose successor was used, is in wrong
@@ -106,7 +106,7 @@ class Sessions:
         expires_at = min(until, now() + self._lifetimes.idle)
         if await self._store.rotate(session_id, _hash(secret), _hash(new), expires_at):
             REFRESHED.labels("renewed").inc()
-            return self._grant(account, session_id, new)
+            return self._grant(person(account), session_id, new)
         if await self.end(session_id):
             log.warning("a refresh token came again; its session is ended", account=account["_id"])
             REFRESHED.labels("reused").inc()
@@ -141,10 +141,14 @@ class Sessions:
     def _forget(self, session_ids: Iterable[str]) -> None:
         self._verifier.end((named(one) for one in session_ids), self._keys.lifetime.total_seconds())
 
-    def _grant(self, account: Document, session_id: str, secret: str) -> Grant:
-        principal = Principal(account["_id"], Role(account["role"]), account["agency"], session_id)
-        token, seconds = self._keys.token(principal)
+    def _grant(self, principal: Principal, session_id: str, secret: str) -> Grant:
+        token, seconds = self._keys.token(replace(principal, session=session_id))
         return Grant(token, seconds, f"{session_id}.{secret}")
+
+
+def person(account: Document) -> Principal:
+    """Whoever an account is of."""
+    return Principal(account["_id"], Role(account["role"]), account["agency"])
 
 
 def _hash(secret: str) -> str:

@@ -1,6 +1,7 @@
 """Settings of the intake service. The key files have no default: they are secrets."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -28,6 +29,12 @@ class Settings(ServiceSettings):
     session_idle_days: float = Field(30, gt=0, description="a session that is not refreshed for so long ends")
     session_days: float = Field(90, gt=0, description="the longest session of a citizen")
     staff_session_hours: float = Field(12, gt=0, description="the longest session of staff")
+    staff_second_factor: Literal["optional", "required"] = Field(
+        "optional", description="required: staff without one can do nothing but set one up"
+    )
+    sign_in_free_tries: int = Field(
+        10, ge=1, description="wrong tries to sign in, from one address, before the next has to wait"
+    )
     city_file: Path = DEFAULT_CITY
     categories_file: Path = _DATA / "categories.json"
     photos: PhotoSettings = PhotoSettings()

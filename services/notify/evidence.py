@@ -49,14 +49,15 @@ class Evidence:
         return answer.content
 
     async def _sign_in(self, *, again: bool) -> str:
-        login, password = self._settings.notify_account, self._settings.notify_password
-        if login is None or password is None:
+        client_id, secret = self._settings.notify_client_id, self._settings.notify_client_secret
+        if client_id is None or secret is None:
             raise Unavailable("no-machine-account")
         async with self._signing_in:
             if again or time.monotonic() > self._valid_until:
                 answer = await self._client.post(
-                    f"{self._settings.intake_url}/v1/tokens",
-                    json={"login": login, "password": password.get_secret_value()},
+                    f"{self._settings.intake_url}/oauth/token",
+                    data={"grant_type": "client_credentials"},
+                    auth=(client_id, secret.get_secret_value()),
                 )
                 if answer.is_error:
                     raise Unavailable(f"sign-in-{answer.status_code}")

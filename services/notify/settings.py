@@ -13,8 +13,8 @@ class Settings(ServiceSettings):
 
     port: int = 8104
     opd_url: str = Field("http://127.0.0.1:8103", description="where the photos of the finished work are served")
-    notify_account: str | None = Field(None, description="login of the machine account that reads those photos")
-    notify_password: SecretStr | None = None
+    notify_client_id: str | None = Field(None, description="id of the machine account that reads those photos")
+    notify_client_secret: SecretStr | None = None
 
     smtp_host: str = "127.0.0.1"
     smtp_port: int = Field(10250, ge=1, le=65535)

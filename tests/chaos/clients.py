@@ -60,7 +60,7 @@ class Account:
                     if answer.status_code == 200:
                         self._token = answer.json()["access_token"]
                         return
-                    if answer.status_code < 500:
+                    if answer.status_code < 500 and answer.status_code != 429:
                         raise GaveUp(f"{self._login} may not sign in: {answer.text}")
                 await asyncio.sleep(0.5)
         raise GaveUp(f"{self._login} could not sign in")

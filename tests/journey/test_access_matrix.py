@@ -1,8 +1,9 @@
 """Who may ask for what: every route of every service by every kind of caller. Deny by default: a new route has no row
 here, and the test fails until somebody has said who may use it.
 
-This is the gate of each route, which looks at the role alone. Whose complaint it is, is decided behind it:
-``test_access_situations.py``. The two tables are in ``tests/access.py``, and ``docs/access.md`` is made of them.
+This is the gate of each route, which looks at the role and, of machine accounts, at their scopes. Whose complaint it
+is, is decided behind it: ``test_access_situations.py``. The two tables are in ``tests/access.py``, and
+``docs/access.md`` is made of them.
 """
 
 import re
@@ -23,10 +24,11 @@ from services.routing.app import build as build_routing
 from services.routing.settings import Settings as RoutingSettings
 from services.sla.app import build as build_sla
 from services.sla.settings import Settings as SlaSettings
+from shared.scopes import GRANTABLE
 from shared.settings import ServiceSettings
 from shared.sop import Role
 from shared.topics import create
-from tests.access import EVERYBODY, MATRIX, OPERATIONS, SHOWS, Allowed
+from tests.access import EVERYBODY, FOR_PEOPLE, MATRIX, OPERATIONS, SHOWS, Allowed
 from tests.support import tokens
 from tests.support.audit import audit_key
 from tests.support.intake import intake_settings
@@ -82,4 +84,11 @@ async def test_each_route_lets_in_whom_its_row_names(
                 turned_away = status if status in (401, 403) else None
                 if turned_away != gate(allowed, role) or status >= 500:
                     wrong.append(f"{row} by {role or 'nobody'}: {status}")
+            for role in sorted((allowed or frozenset()) - {Role.CITIZEN}):
+                scope = f"{service}:{'read' if method == 'GET' else 'write'}"
+                for scopes, passes in ((GRANTABLE - {scope}, False), ({scope}, row not in FOR_PEOPLE)):
+                    headers = tokens.bearer(role, "machine", "pupr", scope=" ".join(scopes))
+                    status = (await client.request(method, address, headers=headers)).status_code
+                    if (status not in (401, 403)) != passes:
+                        wrong.append(f"{row} by a machine, {role} with {' '.join(scopes)}: {status}")
     assert wrong == []

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
+import pyotp
+
 from deploy.demo.people import citizen
 from deploy.demo.target import Target
 from deploy.local.launcher import System
@@ -56,6 +59,24 @@ async def test_a_complaint_is_shown_with_its_chain_and_how_far_each_service_is(s
     assert "missing" not in topics
     assert "All topics exist." in lapor(target, "topics", "create").stdout
     assert lapor(target, "deadletters", "list").returncode == 0
+
+
+async def test_a_lost_second_factor_is_taken_away_by_command(system: System, target: Target) -> None:
+    added = lapor(
+        target, "staff", "add", "lupa", "--role", "coordinator", "--name", "Lupa", "--password-stdin",
+        given="kuda parit lampu senja\n",
+    )  # fmt: skip
+    assert added.returncode == 0, added.stdout
+    assert lapor(target, "staff", "reset-second-factor", "lupa").returncode == 1
+    body = {"login": "lupa", "password": "kuda parit lampu senja"}
+    async with httpx.AsyncClient(base_url=target.urls["intake"], timeout=30) as client:
+        headers = {"Authorization": f"Bearer {(await client.post('/v1/tokens', json=body)).json()['access_token']}"}
+        secret = (await client.post("/v1/me/second-factor", headers=headers)).json()["secret"]
+        code = {"code": pyotp.TOTP(secret).now()}
+        assert (await client.post("/v1/me/second-factor/confirm", json=code, headers=headers)).status_code == 200
+        assert (await client.post("/v1/tokens", json=body)).status_code == 401
+        assert lapor(target, "staff", "reset-second-factor", "lupa").returncode == 0
+        assert (await client.post("/v1/tokens", json=body)).status_code == 200
 
 
 def test_staff_and_agencies_are_kept_by_command(system: System, target: Target, tmp_path: Path) -> None:

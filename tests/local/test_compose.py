@@ -26,7 +26,7 @@ def test_each_installation_has_secrets_of_its_own_and_keeps_them(tmp_path: Path)
         "audit-key",
         "code-key",
         "credentials.json",
-        "lapor_notify_password",
+        "lapor_notify_client_secret",
         "pseudonym-key",
         "signing-key.pem",
         "tracking-key",

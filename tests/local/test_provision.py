@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from deploy.local.credentials import STAFF, load_or_make
+from deploy.local.credentials import NOTIFY, STAFF, load_or_make
 from deploy.local.provision import provision
 from deploy.local.servers import Servers
 from services.intake.accounts import disable_staff, list_staff
+from services.intake.clients import disable_client, list_clients
 from services.routing.agencies import list_agencies
 from shared.settings import ServiceSettings
 
@@ -29,10 +30,12 @@ async def test_a_disabled_account_stays_so(tmp_path: Path, servers: Servers, nam
     await provision(environment, credentials)
     first = await list_staff(settings)
     agencies = await list_agencies(settings)
-    assert {account["logins"][0] for account in first} == {a.login for a in (credentials.notify, *credentials.staff)}
+    assert {account["logins"][0] for account in first} == {a.login for a in credentials.staff}
+    assert [(client["_id"], client["role"]) for client in await list_clients(settings)] == [(NOTIFY, "system")]
     assert agencies
 
     assert await disable_staff(settings, login)
+    assert await disable_client(settings, NOTIFY)
     await provision(environment, credentials)
 
     again = {account["logins"][0]: account for account in await list_staff(settings)}
@@ -40,4 +43,5 @@ async def test_a_disabled_account_stays_so(tmp_path: Path, servers: Servers, nam
     unchanged = {account["logins"][0]: account for account in first}
     del unchanged[login]
     assert again == unchanged
+    assert [client["active"] for client in await list_clients(settings)] == [False]
     assert await list_agencies(settings) == agencies

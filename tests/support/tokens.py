@@ -28,14 +28,25 @@ def trust(verifier: Verifier) -> None:
     verifier.trust(public_key())
 
 
-def token(role: Role, account_id: str = "test-account", agency: str | None = None, *, lasts: float = 86_400) -> str:
-    """A token of ``role``; ``lasts`` seconds (negative: it has expired). Made on import, it must outlive all tests."""
+def token(
+    role: Role,
+    account_id: str = "test-account",
+    agency: str | None = None,
+    *,
+    lasts: float = 86_400,
+    scope: str | None = None,
+) -> str:
+    """A token of ``role``; ``lasts`` seconds (negative: it has expired); a machine's, if it has a ``scope``. Made on
+    import, it must outlive all tests."""
     issued = int(time.time())
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": account_id, "role": role.value, "iat": issued}
     claims |= {"exp": int(issued + lasts)} | ({"agency": agency} if agency else {})
+    claims |= {} if scope is None else {"scope": scope}
     return jwt.encode(claims, _KEY, algorithm=ALGORITHM, headers={"kid": _KEY_ID})
 
 
-def bearer(role: Role, account_id: str = "test-account", agency: str | None = None) -> dict[str, str]:
+def bearer(
+    role: Role, account_id: str = "test-account", agency: str | None = None, *, scope: str | None = None
+) -> dict[str, str]:
     """The header of a request by ``role``."""
-    return {"Authorization": f"Bearer {token(role, account_id, agency)}"}
+    return {"Authorization": f"Bearer {token(role, account_id, agency, scope=scope)}"}

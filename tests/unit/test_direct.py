@@ -22,6 +22,10 @@ from shared.sop import Role
 from tests.support import tokens
 
 CITIZEN = tokens.bearer(Role.CITIZEN, "citizen-1")
+WRITES, READS_ONLY, ELSEWHERE, NONE = (
+    tokens.bearer(Role.CITIZEN, "machine-1", scope=scope)
+    for scope in ("opd:write", "opd:read", "routing:read routing:write", "")
+)
 JSON = {"Content-Type": "application/json"}
 GOOD = b'{"name": "Siti", "at": "2026-11-20T07:30:00+07:00", "tags": ["a"], "place": {"longitude": 109.3}}'
 
@@ -60,6 +64,7 @@ def app(route_class: type[APIRoute]) -> FastAPI:
     made = App()
     http.install(made)
     made.state.verifier = Verifier("http://127.0.0.1:1/none")
+    made.state.service = "opd"
     tokens.trust(made.state.verifier)
     api = APIRouter(prefix="/v1", route_class=route_class)
 
@@ -113,6 +118,10 @@ REQUESTS: dict[str, tuple[int, bytes, dict[str, str]]] = {
     "another scheme": (401, GOOD, {**JSON, "Authorization": "Basic c2l0aTpyYWhhc2lh"}),
     "a forged token": (401, GOOD, {**JSON, "Authorization": CITIZEN["Authorization"][:-4] + "AAAA"}),
     "another role": (403, GOOD, {**JSON, **tokens.bearer(Role.COORDINATOR, "c-1")}),
+    "a scope that is enough": (201, GOOD, {**JSON, **WRITES}),
+    "a scope to read only": (403, GOOD, {**JSON, **READS_ONLY}),
+    "a scope of another service": (403, GOOD, {**JSON, **ELSEWHERE}),
+    "no scope at all": (403, GOOD, {**JSON, **NONE}),
     "no content type": (422, GOOD, CITIZEN),
     "another content type": (422, *sent(Content_Type="text/plain")),
     "no body": (422, *sent(b"")),
@@ -148,6 +157,9 @@ READS: dict[str, tuple[int, str, dict[str, str]]] = {
     "with a query": (200, "abc?x=1", CITIZEN),
     "with a part in percent": (200, "a%20b", CITIZEN),
     "another route's name": (200, "of-today", CITIZEN),
+    "a scope that is enough": (200, "abc", READS_ONLY),
+    "a scope to write only": (403, "abc", WRITES),
+    "a scope of another service": (403, "abc", ELSEWHERE),
     "nobody": (401, "abc", {}),
     "another role": (403, "abc", tokens.bearer(Role.COORDINATOR, "c-1")),
     "nothing": (404, "nothing", CITIZEN),

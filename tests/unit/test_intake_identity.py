@@ -58,12 +58,6 @@ def test_what_is_no_address_is_refused(typed: str) -> None:
         normal_email(typed)
 
 
-@pytest.mark.parametrize("password", ["password1", "PONTIANAK", "aaaaaaaaaa", "siti@warga.example", "Siti Aminah"])
-def test_passwords_that_are_tried_first_are_refused(password: str) -> None:
-    with pytest.raises(IdentityRefused):
-        check_password(password, "siti@warga.example", "Siti Aminah", None)
-
-
 def test_a_password_of_four_words_is_taken() -> None:
     check_password("kuda parit lampu senja", "siti@warga.example", None)
 

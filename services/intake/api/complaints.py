@@ -46,12 +46,13 @@ from shared.openapi import PHOTO_ANSWER, PHOTO_BODY
 from shared.photos import Photos, Size, serve_photo
 from shared.projection import Document, history
 from shared.pseudonyms import NO_PSEUDONYMS, Pseudonyms
+from shared.scopes import PEOPLE
 from shared.sop import HOLDER, Role, Status
 from shared.visibility import Viewer, cut, sees, viewer_of
 
 Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
 _OPERATORS = (Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR)
-Operator = Annotated[Principal, any_of(*_OPERATORS)]
+Operator = Annotated[Principal, any_of(*_OPERATORS, scope=PEOPLE)]
 Party = Annotated[Principal, any_of(Role.CITIZEN, Role.AGENCY_OPERATOR, *_OPERATORS)]
 
 

@@ -10,8 +10,10 @@ from services.intake.sessions import By, Sessions
 from shared.audit import Action, AuditLog
 from shared.auth import Principal
 from shared.ended_sessions import PATH, EndedSessions
-from shared.http import Caller, not_found
+from shared.http import any_of, not_found
+from shared.scopes import PEOPLE
 
+Person = Annotated[Principal, any_of(scope=PEOPLE)]
 SessionId = Annotated[str, Path(max_length=100)]
 
 
@@ -34,23 +36,23 @@ def router(sessions: Sessions, audit: AuditLog) -> APIRouter:
     api = APIRouter(tags=["people"])
 
     @api.get("/v1/me/sessions", summary="Where you are signed in")
-    async def mine(principal: Caller) -> SessionList:
+    async def mine(principal: Person) -> SessionList:
         return SessionList(items=await sessions_of(sessions, principal))
 
     @api.post("/v1/sign-out", summary="End the session that asks", status_code=204)
-    async def sign_out(principal: Caller) -> Response:
+    async def sign_out(principal: Person) -> Response:
         if principal.session:
             await sessions.end(principal.session, principal.id)
         return Response(status_code=204)
 
     @api.delete("/v1/me/sessions", summary="Sign out everywhere", status_code=204)
-    async def sign_out_everywhere(principal: Caller) -> Response:
+    async def sign_out_everywhere(principal: Person) -> Response:
         await audit.record(Action.SESSIONS_ENDED, principal.id, principal.id, reason="asked")
         await sessions.end_all(principal.id)
         return Response(status_code=204)
 
     @api.delete("/v1/me/sessions/{session_id}", summary="End one session", status_code=204)
-    async def end_one(session_id: SessionId, principal: Caller) -> Response:
+    async def end_one(session_id: SessionId, principal: Person) -> Response:
         if not await sessions.end(session_id, principal.id):
             raise not_found("session")
         return Response(status_code=204)

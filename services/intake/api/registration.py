@@ -16,7 +16,8 @@ from services.intake.api.forms import Language, Name
 from services.intake.api.sign_in import Token
 from services.intake.challenges import Address, Challenges, seconds_left
 from services.intake.identity import NewAccount, Passwords, check_password
-from services.intake.sessions import Sessions
+from services.intake.password_rules import LONGEST, SHORTEST
+from services.intake.sessions import Sessions, person
 from shared.events import now
 from shared.http import Problem, invalid
 from shared.journal import Idempotency, KeyReused
@@ -32,7 +33,7 @@ class Register(BaseModel):
     name: Name
     email: str | None = Field(None, max_length=254, examples=["siti@warga.example"])
     phone: str | None = Field(None, max_length=30, examples=["0812-3456-7890"])
-    password: str = Field(min_length=8, max_length=128, examples=["sungai kapuas sore hari"])
+    password: str = Field(min_length=SHORTEST, max_length=LONGEST, examples=["sungai kapuas sore hari"])
     language: Language = "id"
 
 
@@ -123,7 +124,7 @@ def router(
         pending: list[Pending] = []
         with suppress(Problem):  # the phone was written to a moment ago: it can be added later
             pending = await contacts.ask(account, {"phone": challenge["phone"]} if challenge["phone"] else {})
-        grant = await sessions.begin(account, "registration")
+        grant = await sessions.begin(person(account), "registration")
         return Registered(**Token.of(grant).model_dump(), citizen_id=account["_id"], pending=pending)
 
     return api

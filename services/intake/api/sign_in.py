@@ -1,23 +1,30 @@
 """Signing in over HTTP, by password or by a one-time code, and the public keys by which its tokens are verified."""
 
 from dataclasses import asdict
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import Counter
 from pydantic import BaseModel, Field
+from starlette.types import Scope
 
 from services.intake.account_store import AccountStore
 from services.intake.api.contacts import Contacts
 from services.intake.api.proof import Proof
+from services.intake.attempts import Attempts
 from services.intake.challenges import Address, Challenges, seconds_left
 from services.intake.identity import Passwords, check_password, normal_login
 from services.intake.keys import SigningKeys
-from services.intake.sessions import Grant, SessionRefused, Sessions
+from services.intake.password_rules import LONGEST, SHORTEST
+from services.intake.second_factor import SecondFactors
+from services.intake.sessions import Grant, SessionRefused, Sessions, person
 from shared.audit import Action, AuditLog
-from shared.http import Caller, Problem, not_found
-from shared.projection import Document
+from shared.auth import Principal
+from shared.http import Problem, any_of, not_found
+from shared.scopes import PEOPLE
 from shared.sop import Role
+
+Person = Annotated[Principal, any_of(scope=PEOPLE)]
 
 SIGN_INS = Counter("lapor_sign_ins_total", "Attempts to sign in.", ["outcome"])
 SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
@@ -26,6 +33,9 @@ SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
 class SignIn(BaseModel):
     login: str = Field(max_length=254, description="e-mail address, phone number or staff username")
     password: str = Field(max_length=128)
+    otp: str | None = Field(
+        None, max_length=40, description="for accounts with a second factor: the app's code, or a recovery code"
+    )
 
 
 class SignInByCode(BaseModel):
@@ -48,7 +58,9 @@ class Token(BaseModel):
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - RFC 6750's name of the scheme
     expires_in: int = Field(description="seconds")
-    refresh_token: str = Field(description="good once, for the next pair")
+    refresh_token: str | None = Field(
+        None, description="good once, for the next pair; none where a second factor has to be set up first"
+    )
 
     @classmethod
     def of(cls, grant: Grant) -> Self:
@@ -63,7 +75,7 @@ class Refresh(BaseModel):
 class NewPassword(BaseModel):
     """Without ``current_password`` it takes a session that began by a code a moment ago."""
 
-    new_password: str = Field(min_length=8, max_length=128)
+    new_password: str = Field(min_length=SHORTEST, max_length=LONGEST)
     current_password: str | None = Field(None, max_length=128)
 
 
@@ -75,25 +87,30 @@ def router(
     challenges: Challenges,
     contacts: Contacts,
     proof: Proof,
+    attempts: Attempts,
+    second_factors: SecondFactors,
     audit: AuditLog,
 ) -> APIRouter:
     """The routes of sign-in."""
     api = APIRouter(tags=["people"])
 
     @api.post("/v1/tokens", summary="Sign in, by password or by a code that was sent")
-    async def sign_in(body: SignIn | SignInByCode) -> Token:
+    async def sign_in(body: SignIn | SignInByCode, request: Request) -> Token:
         if isinstance(body, SignIn):
-            account = await _by_password(body)
-        else:
-            account = await _by_code(body)
-        SIGN_INS.labels("refused" if account is None else "accepted").inc()
-        if account is None and isinstance(body, SignIn):
+            admitted = await _by_password(body, request.scope)
             detail = "Login or password is wrong, or the account is closed."
-            raise Problem(401, "sign-in-refused", detail, "Nama pengguna atau kata sandi salah.")
-        if account is None:
+            message = "Nama pengguna atau kata sandi salah."
+        else:
+            admitted = await _by_code(body)
             detail = "The code is wrong, used or expired, or it was tried too often. Ask for a new one."
-            raise Problem(401, "sign-in-refused", detail, "Kode salah atau sudah tidak berlaku. Mintalah kode baru.")
-        return Token.of(await sessions.begin(account, "password" if isinstance(body, SignIn) else "code"))
+            message = "Kode salah atau sudah tidak berlaku. Mintalah kode baru."
+        SIGN_INS.labels("refused" if admitted is None else "accepted").inc()
+        if admitted is None:
+            raise Problem(401, "sign-in-refused", detail, message)
+        if admitted.scopes is not None:  # to set a second factor up and for nothing else: no session
+            token, seconds = keys.token(admitted)
+            return Token(access_token=token, expires_in=seconds)
+        return Token.of(await sessions.begin(admitted, "password" if isinstance(body, SignIn) else "code"))
 
     @api.post("/v1/codes", summary="Have a code sent, to sign in without a password", status_code=202)
     async def ask_code(body: AskCode) -> Challenge:
@@ -123,7 +140,7 @@ def router(
             raise Problem(401, "session-ended", detail, "Sesi Anda telah berakhir. Silakan masuk kembali.") from None
 
     @api.put("/v1/me/password", summary="Set a new password; all other sessions end", status_code=204)
-    async def new_password(body: NewPassword, principal: Caller) -> Response:
+    async def new_password(body: NewPassword, principal: Person) -> Response:
         account = await accounts.find(principal.id)
         if account is None:
             raise not_found("account")
@@ -143,20 +160,26 @@ def router(
     async def jwks() -> dict[str, list[dict[str, Any]]]:
         return keys.jwks
 
-    async def _by_password(body: SignIn) -> Document | None:
-        account = await accounts.by_login(normal_login(body.login))
-        usable = account if account and account["active"] else None
-        if not await passwords.verify(usable["password_hash"] if usable else None, body.password) or usable is None:
-            return None
-        if passwords.outdated(usable["password_hash"]):
+    async def _by_password(body: SignIn, scope: Scope) -> Principal | None:
+        """Who it is whose password it is, and whose second factor where there is one. Raises 401 without that, 429."""
+        login = normal_login(body.login)
+        principal = None
+        async with attempts.trying(login, scope) as attempt:
+            account = await accounts.by_login(login)
+            usable = account if account and account["active"] else None
+            right = await passwords.verify(usable["password_hash"] if usable else None, body.password)
+            if usable is not None and right:
+                principal = await second_factors.admit(usable, body.otp)
+            await attempt.ended(right=principal is not None)
+        if usable is not None and principal is not None and passwords.outdated(usable["password_hash"]):
             await accounts.rehashed(usable["_id"], await passwords.hash(body.password))
-        return usable
+        return principal
 
-    async def _by_code(body: SignInByCode) -> Document | None:
+    async def _by_code(body: SignInByCode) -> Principal | None:
         challenge = await challenges.answered(body.challenge_id, "sign_in", body.code)
         account = await accounts.find(challenge["account_id"]) if challenge else None
         if challenge is None or account is None or not account["active"] or not await challenges.use_up(challenge):
             return None
-        return account
+        return person(account)
 
     return api
