@@ -119,7 +119,7 @@ async def test_whether_an_address_is_registered_is_not_told(world: World) -> Non
 
         pairs: dict[str, tuple[Ask, Ask, float, int]] = {
             "a code": (code(lambda: known), code(stranger), 1.5, ROUNDS),
-            "a wrong code": (await entered(known), await entered(stranger()), 1.0, ROUNDS),
+            "a wrong code": (await entered(known), await entered(stranger()), 1.5, ROUNDS),
             "registering": (register(lambda: known), register(stranger), 8.0, max(ROUNDS // 4, 15)),
         }
         for name, (exists, not_there, allowed, rounds) in pairs.items():

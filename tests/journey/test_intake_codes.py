@@ -171,10 +171,14 @@ async def test_whose_address_is_taken_is_told_to_its_owner_only(intake: Intake, 
     one, other = [await intake.client.post("/v1/citizens", json=body) for body in (free, taken)]
     assert (one.status_code, other.status_code) == (202, 202)
     assert one.json().keys() == other.json().keys()
-    assert one.json()["expires_in"] == other.json()["expires_in"]
-    purposes = {event.purpose for event in await issued(intake, siti.email)}
-    assert purposes == {"register", "taken"}, "its own registration, and this"
-    assert (await confirms(intake, other.json()["registration_id"])).status_code == 422, "no code fits"
+    assert {answer.json()["expires_in"] // 10 for answer in (one, other)} <= {59, 60}
+    registration = other.json()["registration_id"]
+
+    async def told() -> list[str]:
+        return [e.purpose for e in await issued(intake, siti.email) if e.challenge_id == registration]
+
+    assert await until(told) == ["taken"]
+    assert (await confirms(intake, registration)).status_code == 422, "no code fits"
     await intake.sign_in(siti.email, PASSWORD)
 
 
@@ -200,7 +204,7 @@ async def test_who_asks_for_a_code_learns_nothing(intake: Intake, siti: Citizen)
     logins = (siti.email, nobody, staff, closed.email, "siapa-saja", a_phone())
     answers = {login: await intake.client.post("/v1/codes", json={"login": login}) for login in logins}
     shapes = {
-        (a.status_code, tuple(a.json()), a.json()["expires_in"], len(a.json()["challenge_id"]), len(a.content))
+        (a.status_code, tuple(a.json()), a.json()["expires_in"] > 590, len(a.json()["challenge_id"]), len(a.content))
         for a in answers.values()
     }
     assert len(shapes) == 1, shapes
