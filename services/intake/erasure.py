@@ -1,4 +1,4 @@
-"""A citizen's data are deleted (UU PDP 27/2022, articles 8 and 44): the person goes, the record of the cases stays.
+"""A citizen's data are deleted (UU PDP 27/2022, articles 8 and 43): the person goes, the record of the cases stays.
 
 The account is emptied at once, under the request. What is elsewhere follows within seconds and after a crash as well:
 contacts in the journal and on the topic, photos that are in no report, what staff wrote when they looked the person up.
