@@ -62,12 +62,11 @@ async def test_a_complaint_is_shown_with_its_chain_and_how_far_each_service_is(s
 
 
 async def test_a_lost_second_factor_is_taken_away_by_command(system: System, target: Target) -> None:
-    added = lapor(
-        target, "staff", "add", "lupa", "--role", "coordinator", "--name", "Lupa", "--password-stdin",
-        given="kuda parit lampu senja\n",
-    )  # fmt: skip
+    key = system.credentials.audit_key
+    add = ("staff", "add", "lupa", "--role", "coordinator", "--name", "Lupa", "--password-stdin")
+    added = lapor(target, *add, given="kuda parit lampu senja\n", key=key)
     assert added.returncode == 0, added.stdout
-    assert lapor(target, "staff", "reset-second-factor", "lupa").returncode == 1
+    assert lapor(target, "staff", "reset-second-factor", "lupa", key=key).returncode == 1
     body = {"login": "lupa", "password": "kuda parit lampu senja"}
     async with httpx.AsyncClient(base_url=target.urls["intake"], timeout=30) as client:
         headers = {"Authorization": f"Bearer {(await client.post('/v1/tokens', json=body)).json()['access_token']}"}
@@ -75,7 +74,7 @@ async def test_a_lost_second_factor_is_taken_away_by_command(system: System, tar
         code = {"code": pyotp.TOTP(secret).now()}
         assert (await client.post("/v1/me/second-factor/confirm", json=code, headers=headers)).status_code == 200
         assert (await client.post("/v1/tokens", json=body)).status_code == 401
-        assert lapor(target, "staff", "reset-second-factor", "lupa").returncode == 0
+        assert lapor(target, "staff", "reset-second-factor", "lupa", key=key).returncode == 0
         assert (await client.post("/v1/tokens", json=body)).status_code == 200
 
 
