@@ -14,7 +14,7 @@ from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -27,6 +27,13 @@ from shared.scopes import GRANTABLE, SECOND_FACTOR, needed
 from shared.sop import Refusal, Role
 from shared.storage import TRANSIENT, refusal
 from shared.words import number_prefix, words_of
+
+
+class Body(BaseModel):
+    """What a caller sends as JSON. A field that is not one of its own is refused by name: a misspelt optional field
+    would otherwise be lost without a word."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class FieldFault(BaseModel):
@@ -288,6 +295,16 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+_MOST_FAULTS = 20  # told of one request
+
+
+def _fault(error: dict[str, Any]) -> FieldFault:
+    """One of pydantic's errors; the name of an unknown field is the caller's own, of any length."""
+    field = ".".join(map(str, error["loc"]))[:200]
+    unknown = error["type"] == "extra_forbidden"
+    return FieldFault(field=field, detail="There is no such field; leave it out." if unknown else error["msg"])
+
+
 def install(app: FastAPI) -> None:
     """Make every error of ``app`` a problem, those of the framework included."""
 
@@ -297,7 +314,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [FieldFault(field=".".join(map(str, e["loc"])), detail=e["msg"]) for e in error.errors()]
+        faults = [_fault(e) for e in error.errors()[:_MOST_FAULTS]]
         detail = f"{faults[0].field}: {faults[0].detail}" if faults else "The request is not valid."
         return Problem(422, "invalid-request", detail, "Periksa kembali isian Anda.", errors=faults).response()
 

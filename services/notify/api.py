@@ -14,7 +14,7 @@ from services.notify.texts import Language, Texts
 from shared.auth import Principal
 from shared.direct import Direct
 from shared.events import Photo, now
-from shared.http import Caller, Cursor, Limit, any_of, not_found, refused
+from shared.http import Body, Caller, Cursor, Limit, any_of, not_found, refused
 from shared.projection import Document
 from shared.sop import Refusal, Role
 
@@ -84,7 +84,7 @@ class Deliveries(BaseModel):
     next: str | None
 
 
-class Preferences(BaseModel):
+class Preferences(Body):
     """Which notices also come by e-mail. The inbox gets all of them, whatever is chosen here."""
 
     email: dict[CitizenNotice, StrictBool] = Field(

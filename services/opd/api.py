@@ -14,7 +14,7 @@ from shared.case import Case
 from shared.desk import Moved, actor, carry_out, chronicle, state
 from shared.direct import Direct
 from shared.events import Agency, Assigned, Documented, Event, Photo, ProgressNoted, Report, now
-from shared.http import Caller, Cursor, Limit, Once, Problem, any_of, findable, not_found, refused
+from shared.http import Body, Caller, Cursor, Limit, Once, Problem, any_of, findable, not_found, refused
 from shared.journal import Journal
 from shared.openapi import PHOTO_ANSWER, PHOTO_BODY
 from shared.photos import Photos, Size, serve_photo
@@ -77,20 +77,20 @@ class Work(WorkRow):
     history: list[dict[str, Any]] = Field(description="the events that the agency was sent or made, oldest first")
 
 
-class Start(BaseModel):
+class Start(Body):
     unit: Text = Field(min_length=2, max_length=200, examples=["Sekretariat, Subbagian Umum"])
 
 
-class Decline(BaseModel):
+class Decline(Body):
     reason: Text = Field(min_length=10, max_length=2000, examples=["Ruas jalan ini kewenangan provinsi."])
     suggested_agency: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9-]{1,19}$", examples=["DPUPR"])
 
 
-class Progress(BaseModel):
+class Progress(Body):
     note: Text = Field(min_length=3, max_length=2000, examples=["Tim sudah di lokasi, material datang besok."])
 
 
-class Complete(BaseModel):
+class Complete(Body):
     photos: list[PhotoId] = Field(min_length=1, max_length=5, description="ids of uploaded photos of the finished work")
     note: Text = Field(min_length=10, max_length=2000, examples=["Lubang ditambal aspal panas sepanjang 3 m."])
 

@@ -6,13 +6,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from pymongo.errors import AutoReconnect, ExecutionTimeout
 
 from shared import http, telemetry
 from shared.auth import Verifier
 from shared.events import Moment
-from shared.http import REFUSALS, Caller, Cursor, Limit, Once, Problem, any_of, not_found, refused
+from shared.http import REFUSALS, Body, Caller, Cursor, Limit, Once, Problem, any_of, not_found, refused
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
 from shared.queries import BadCursor
 from shared.service import App
@@ -34,7 +34,7 @@ FAILURES: dict[str, tuple[Exception, int, str]] = {
 }
 
 
-class Form(BaseModel):
+class Form(Body):
     title: str = Field(max_length=10)
     seen_at: Moment
     rating: int | None = Field(None, ge=1, le=5)
@@ -144,6 +144,7 @@ async def test_unknown_routes_and_methods_are_problems(client: httpx.AsyncClient
         (b'{"title": ["x"], "seen_at": "2026-03-02T09:00:00+07:00"}', "body.title"),
         (b'{"title": "\\ud800", "seen_at": "2026-03-02T09:00:00+07:00"}', "body.title"),
         (b'{"title": "x", "note": "\\ud800", "seen_at": "2026-03-02T09:00:00+07:00"}', "body"),
+        (b'{"title": "x", "seen_at": "2026-03-02T09:00:00+07:00", "ratng": 5}', "body.ratng"),
         (b'{"title": ', "body.10"),
         (b"[]", "body"),
         (b"", "body"),
@@ -154,6 +155,14 @@ async def test_a_wrong_form_names_its_field(client: httpx.AsyncClient, content: 
     body = problem(answer, 422, "invalid-request")
     assert [fault["field"] for fault in body["errors"]] == [field]
     assert body["detail"].startswith(field) or body["detail"] == body["errors"][0]["detail"]
+
+
+async def test_what_is_told_of_many_faults_is_bounded(client: httpx.AsyncClient) -> None:
+    unknown = {f"{n}{'x' * 500}": n for n in range(1000)}
+    body = problem(await client.post("/forms", json=unknown), 422, "invalid-request")
+    assert [fault["field"] for fault in body["errors"][:2]] == ["body.title", "body.seen_at"]
+    assert len(body["errors"]) == 20
+    assert len(str(body)) < 10_000
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\xfa", b"[" * 100_000])

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from services.intake.timeline import TimelineEntry
 from shared.events import Agency, Photo, Report
-from shared.http import Moment
+from shared.http import Body, Moment
 from shared.sop import Desk, Status, Transition
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]
@@ -19,7 +19,7 @@ Language = Literal["id", "en"]
 PhotoId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class GivenPlace(BaseModel):
+class GivenPlace(Body):
     """A point inside the city (WGS 84, degrees), or an address, or both."""
 
     longitude: float | None = Field(None, ge=-180, le=180, strict=True, examples=[109.3425])
@@ -28,7 +28,7 @@ class GivenPlace(BaseModel):
     district: str | None = Field(None, max_length=50, examples=["Pontianak Selatan"])
 
 
-class GivenReport(BaseModel):
+class GivenReport(Body):
     """What a citizen reports (SOP step 1)."""
 
     title: Line = Field(min_length=10, max_length=150, examples=["Jalan berlubang di Gajah Mada"])
@@ -92,20 +92,20 @@ class Timeline(BaseModel):
     entries: list[TimelineEntry]
 
 
-class Reopen(BaseModel):
+class Reopen(Body):
     reason: Text = Field(min_length=10, max_length=2000, examples=["Jalan berlubang lagi setelah hujan pertama."])
 
 
-class Rate(BaseModel):
+class Rate(Body):
     rating: int = Field(ge=1, le=5, strict=True)
     comment: Text | None = Field(None, max_length=2000)
 
 
-class Withdraw(BaseModel):
+class Withdraw(Body):
     comment: Text | None = Field(None, max_length=2000)
 
 
-class Reason(BaseModel):
+class Reason(Body):
     reason: Text = Field(min_length=10, max_length=500, examples=["Menanyakan patokan lokasi kepada pelapor."])
 
 

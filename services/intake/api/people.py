@@ -12,7 +12,7 @@ from services.intake.api.forms import Language, Name
 from services.intake.challenges import Challenges
 from services.intake.store import AccessStore
 from shared.auth import Principal
-from shared.http import Caller, Cursor, Limit, Problem, any_of, not_found
+from shared.http import Body, Caller, Cursor, Limit, Problem, any_of, not_found
 from shared.projection import Document
 from shared.sop import Role
 
@@ -38,7 +38,7 @@ class ChangedMe(Me):
     pending: list[Pending] = []
 
 
-class ChangeMe(BaseModel):
+class ChangeMe(Body):
     """What is left out stays as it is. A new address is sent a code (`POST /v1/me/contacts/confirm`)."""
 
     name: Name | None = None
@@ -47,7 +47,7 @@ class ChangeMe(BaseModel):
     language: Language | None = None
 
 
-class ConfirmContact(BaseModel):
+class ConfirmContact(Body):
     challenge_id: str = Field(max_length=100)
     code: str = Field(max_length=20, description="the six digits that were sent", examples=["042137"])
 

@@ -19,7 +19,7 @@ from services.intake.identity import NewAccount, Passwords, check_password
 from services.intake.password_rules import LONGEST, SHORTEST
 from services.intake.sessions import Sessions, person
 from shared.events import now
-from shared.http import Problem, invalid
+from shared.http import Body, Problem, invalid
 from shared.journal import Idempotency, KeyReused
 from shared.projection import Document
 from shared.sop import Role
@@ -27,7 +27,7 @@ from shared.sop import Role
 REGISTRATIONS = Counter("lapor_registrations_total", "Citizens that have registered.")
 
 
-class Register(BaseModel):
+class Register(Body):
     """A citizen registers with an e-mail address, a phone number, or both; of both, the e-mail address comes first."""
 
     name: Name
@@ -46,7 +46,7 @@ class Registration(BaseModel):
     expires_in: int = Field(description="seconds")
 
 
-class Confirm(BaseModel):
+class Confirm(Body):
     registration_id: str = Field(max_length=100)
     code: str = Field(max_length=20, description="the six digits that were sent", examples=["042137"])
 

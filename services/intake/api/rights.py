@@ -15,7 +15,7 @@ from services.intake.restrictions import Restrictions
 from shared.audit import Action, AuditLog
 from shared.auth import Principal
 from shared.events import now
-from shared.http import Problem, any_of, not_found
+from shared.http import Body, Problem, any_of, not_found
 from shared.projection import Document
 from shared.sop import Role
 
@@ -28,7 +28,7 @@ class Restriction(BaseModel):
     restricted_at: datetime | None
 
 
-class Delete(BaseModel):
+class Delete(Body):
     """Without ``current_password`` it takes a session that began by a code a moment ago."""
 
     current_password: str | None = Field(None, max_length=128)

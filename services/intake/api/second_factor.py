@@ -11,14 +11,14 @@ from services.intake.second_factor import SecondFactors
 from services.intake.sessions import Sessions
 from shared.audit import Action, AuditLog
 from shared.auth import Principal
-from shared.http import Problem, any_of, invalid, not_found
+from shared.http import Body, Problem, any_of, invalid, not_found
 from shared.issuers import GIVABLE
 from shared.scopes import SECOND_FACTOR
 
 Staff = Annotated[Principal, any_of(*GIVABLE, scope=SECOND_FACTOR)]
 
 
-class Code(BaseModel):
+class Code(Body):
     """What the authenticator app shows; where one is in force, a recovery code as well."""
 
     code: str = Field(min_length=6, max_length=40, examples=["123456"])

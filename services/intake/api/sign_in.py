@@ -20,7 +20,7 @@ from services.intake.second_factor import SecondFactors
 from services.intake.sessions import Grant, SessionRefused, Sessions, person
 from shared.audit import Action, AuditLog
 from shared.auth import Principal
-from shared.http import Problem, any_of, not_found
+from shared.http import Body, Problem, any_of, not_found
 from shared.scopes import PEOPLE
 from shared.sop import Role
 
@@ -30,7 +30,7 @@ SIGN_INS = Counter("lapor_sign_ins_total", "Attempts to sign in.", ["outcome"])
 SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
 
 
-class SignIn(BaseModel):
+class SignIn(Body):
     login: str = Field(max_length=254, description="e-mail address, phone number or staff username")
     password: str = Field(max_length=128)
     otp: str | None = Field(
@@ -38,12 +38,12 @@ class SignIn(BaseModel):
     )
 
 
-class SignInByCode(BaseModel):
+class SignInByCode(Body):
     challenge_id: str = Field(max_length=100)
     code: str = Field(max_length=20, description="the six digits that were sent", examples=["042137"])
 
 
-class AskCode(BaseModel):
+class AskCode(Body):
     login: str = Field(max_length=254, description="e-mail address or phone number")
 
 
@@ -68,11 +68,11 @@ class Token(BaseModel):
         return cls(**asdict(grant))
 
 
-class Refresh(BaseModel):
+class Refresh(Body):
     refresh_token: str = Field(max_length=200)
 
 
-class NewPassword(BaseModel):
+class NewPassword(Body):
     """Without ``current_password`` it takes a session that began by a code a moment ago."""
 
     new_password: str = Field(min_length=SHORTEST, max_length=LONGEST)

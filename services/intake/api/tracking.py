@@ -1,16 +1,16 @@
 """Following a complaint by its number and tracking code, without signing in."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from services.intake.api.complaints import Intake, timeline_of
 from services.intake.api.forms import Timeline
 from services.intake.number import parse_number
-from shared.http import not_found
+from shared.http import Body, not_found
 from shared.visibility import Viewer
 
 
-class Track(BaseModel):
+class Track(Body):
     """What stands on the receipt. In the body, so that the code gets into no log of addresses."""
 
     number: str = Field(max_length=30, examples=["LP-7K3M-9QX2-T"])

@@ -3,13 +3,13 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from services.routing.agency_store import AgencyStore
 from services.routing.agency_topics import AgencyTopics
 from shared.audit import AuditLog
 from shared.auth import Principal
-from shared.http import any_of, not_found
+from shared.http import Body, any_of, not_found
 from shared.projection import Document
 from shared.sop import Role
 
@@ -22,7 +22,7 @@ Code = Annotated[str, Path(pattern=r"^[A-Z][A-Z0-9-]{1,19}$", examples=["DPUPR"]
 CategoryCode = Annotated[str, Field(pattern=r"^[a-z][a-z_]{1,39}$")]
 
 
-class GivenAgency(BaseModel):
+class GivenAgency(Body):
     """An agency as the administrator writes it. One that is not active gets no new cases; it keeps those that it
     has."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from services.routing import desk
 from services.routing.agency_store import AgencyStore
@@ -16,7 +16,7 @@ from shared.case import Case
 from shared.desk import Moved, actor, carry_out
 from shared.direct import Direct
 from shared.events import Agency, ChainEvent, now
-from shared.http import Once, any_of
+from shared.http import Body, Once, any_of
 from shared.journal import Journal
 from shared.sop import MOVES, Refusal, Transition
 
@@ -26,11 +26,11 @@ Assigner = Annotated[Principal, any_of(*MOVES[Transition.ASSIGNED].roles)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
-class Forward(BaseModel):
+class Forward(Body):
     analysis: Text = Field(min_length=10, max_length=5000, examples=["Lengkap dan jelas; kewenangan kota."])
 
 
-class Return(BaseModel):
+class Return(Body):
     reason: Literal["incomplete", "outside_authority"]
     explanation: Text = Field(
         min_length=10,
@@ -40,7 +40,7 @@ class Return(BaseModel):
     )
 
 
-class Assign(BaseModel):
+class Assign(Body):
     agency: str = Field(max_length=20, examples=["DPUPR"])
     considerations: Text = Field(
         min_length=10,
@@ -50,11 +50,11 @@ class Assign(BaseModel):
     )
 
 
-class Rework(BaseModel):
+class Rework(Body):
     reason: Text = Field(min_length=10, max_length=2000, examples=["Foto tidak menunjukkan lokasi yang dilaporkan."])
 
 
-class Record(BaseModel):
+class Record(Body):
     note: Text = Field(min_length=3, max_length=2000, examples=["Bukti sesuai dengan laporan."])
 
 
