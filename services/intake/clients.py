@@ -85,7 +85,7 @@ async def add_client(settings: ServiceSettings, client: Client) -> str:
     audit log's key."""
     client.check()
     secret = secrets.token_urlsafe(32)
-    scopes = " ".join(sorted(client.scopes))
+    scopes = "/".join(sorted(client.scopes))  # in an audit entry no fact has a space
     await _recorded(settings, Action.CLIENT_MADE, client.id, scopes=scopes, agency=client.agency)
     await put_client(settings, client, secret)
     return secret

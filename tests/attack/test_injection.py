@@ -42,7 +42,7 @@ if not FULL:
     OBJECTS, TEXTS = OBJECTS[:3], TEXTS[:5]
 SERVICES = {
     "intake": (Role.CITIZEN, Role.REGIONAL_OPERATOR),
-    "routing": (Role.CENTRAL_OPERATOR, Role.COORDINATOR, Role.ADMIN),
+    "routing": (Role.CENTRAL_OPERATOR, Role.REGIONAL_OPERATOR, Role.COORDINATOR, Role.ADMIN),
     "opd": (Role.AGENCY_OPERATOR,),
     "notify": (Role.CITIZEN, Role.COORDINATOR),
     "sla": (Role.COORDINATOR, Role.AGENCY_OPERATOR),

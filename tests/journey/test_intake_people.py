@@ -66,6 +66,7 @@ async def test_a_citizen_registers_signs_in_and_reads_his_own_data(intake: Intak
         "phone": "+62" + phone[1:].replace("-", ""),
         "language": "en",
         "agency": None,
+        "restricted_at": None,
     }
     stored = await intake.database["accounts"].find_one({"_id": made["citizen_id"]})
     assert stored is not None

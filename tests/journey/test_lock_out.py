@@ -15,11 +15,12 @@ from fastapi import FastAPI
 
 from deploy.local.servers import Servers
 from services.intake.app import build
+from services.intake.settings import Settings
 from shared import topics
 from shared.events import now
 from shared.storage import Database, connect
 from tests.conftest import fresh_namespace
-from tests.support.intake import PASSWORD, intake_settings
+from tests.support.intake import PASSWORD, intake_settings, register
 from tests.support.running import running
 
 FREE = 3
@@ -28,8 +29,9 @@ WRONG = "bukan kata sandinya"
 
 @dataclass
 class Door:
-    """Two replicas, their database and their clock, which stands still unless it is told that time passes."""
+    """Two replicas, their settings, database and clock, which stands still unless it is told that time passes."""
 
+    settings: Settings
     replicas: tuple[FastAPI, FastAPI]
     database: Database
     moment: datetime = field(default_factory=now)
@@ -45,8 +47,7 @@ class Door:
         login = f"warga.{secrets.token_hex(6)}@warga.example"
         transport = httpx.ASGITransport(self.replicas[0])
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            body = {"name": "Siti Aminah", "email": login, "password": PASSWORD}
-            assert (await client.post("/v1/citizens", json=body)).status_code == 201
+            await register(client, self.settings, {"name": "Siti Aminah", "email": login, "password": PASSWORD})
         return login
 
     async def guess(self, login: str, address: str, times: int = FREE) -> None:
@@ -70,7 +71,7 @@ async def door(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> As
             await stack.enter_async_context(running(replica))
         client = connect(settings)
         stack.callback(client.close)
-        made = Door((one, other), client[settings.database("intake")])
+        made = Door(settings, (one, other), client[settings.database("intake")])
         clock = stack.enter_context(pytest.MonkeyPatch.context())
         clock.setattr("services.intake.attempts.now", lambda: made.moment)
         yield made

@@ -24,18 +24,18 @@ async def client(system: System) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
-def made(target: Target, *options: str) -> tuple[str, str]:
+def made(system: System, target: Target, *options: str) -> tuple[str, str]:
     """The id and secret that `lapor clients …` prints."""
-    done = lapor(target, "clients", *options)
+    done = lapor(target, "clients", *options, key=system.credentials.audit_key)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"client id +(\S+)\nclient secret +(\S+)", done.stdout)
     assert found, done.stdout
     return found[1], found[2]
 
 
-def agency_system(target: Target, *scopes: str) -> tuple[str, str]:
+def agency_system(system: System, target: Target, *scopes: str) -> tuple[str, str]:
     asked = [option for scope in scopes for option in ("--scope", scope)]
-    return made(target, "add", "Sistem DPUPR", "--role", "agency_operator", "--agency", "DPUPR", *asked)
+    return made(system, target, "add", "Sistem DPUPR", "--role", "agency_operator", "--agency", "DPUPR", *asked)
 
 
 async def asks(
@@ -54,7 +54,7 @@ async def signed_in(client: httpx.AsyncClient, target: Target, secret: tuple[str
 async def test_an_agencys_system_does_what_its_scopes_allow_and_no_more(
     system: System, target: Target, client: httpx.AsyncClient
 ) -> None:
-    secret = agency_system(target, "opd:read", "opd:write", "sla:read", "intake:read", "intake:write")
+    secret = agency_system(system, target, "opd:read", "opd:write", "sla:read", "intake:read", "intake:write")
     answer = await asks(client, target, secret)
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json()["scope"] == "intake:read intake:write opd:read opd:write sla:read"
@@ -79,7 +79,9 @@ async def test_an_agencys_system_does_what_its_scopes_allow_and_no_more(
 
 
 async def test_no_machine_opens_a_reporters_identity(system: System, target: Target, client: httpx.AsyncClient) -> None:
-    secret = made(target, "add", "Dasbor", "--role", "coordinator", "--scope", "intake:read", "--scope", "intake:write")
+    secret = made(
+        system, target, "add", "Dasbor", "--role", "coordinator", "--scope", "intake:read", "--scope", "intake:write"
+    )
     headers = await signed_in(client, target, secret)
     reason = {"reason": "Menanyakan patokan lokasi kepada pelapor."}
     url = f"{target.urls['intake']}/v1/complaints/nothing"
@@ -91,7 +93,7 @@ async def test_no_machine_opens_a_reporters_identity(system: System, target: Tar
 async def test_only_hashes_of_secrets_are_stored_and_a_wrong_one_tells_nothing(
     system: System, target: Target, client: httpx.AsyncClient
 ) -> None:
-    client_id, secret = agency_system(target, "opd:read")
+    client_id, secret = agency_system(system, target, "opd:read")
     with MongoClient[dict[str, Any]](target.mongo_url) as mongo:
         stored = mongo[f"{target.namespace}_intake"]["clients"].find_one({"_id": client_id})
     assert len(base64.urlsafe_b64decode(secret + "=")) == 32
@@ -126,7 +128,7 @@ async def test_only_hashes_of_secrets_are_stored_and_a_wrong_one_tells_nothing(
 async def test_what_is_asked_wrongly_is_said_as_the_standard_has_it(
     system: System, target: Target, client: httpx.AsyncClient, body: str, error: str
 ) -> None:
-    secret = agency_system(target, "opd:read")
+    secret = agency_system(system, target, "opd:read")
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     url = f"{target.urls['intake']}/oauth/token"
     answer = await client.post(url, content=body, headers=form, auth=secret)
@@ -139,19 +141,21 @@ async def test_what_is_asked_wrongly_is_said_as_the_standard_has_it(
 async def test_a_secret_is_changed_without_a_pause_and_an_account_is_ended(
     system: System, target: Target, client: httpx.AsyncClient
 ) -> None:
-    client_id, first = agency_system(target, "opd:read")
-    _, second = made(target, "rotate", client_id, "--overlap-hours", "1")
+    client_id, first = agency_system(system, target, "opd:read")
+    _, second = made(system, target, "rotate", client_id, "--overlap-hours", "1")
     for secret in (first, second):
         assert (await asks(client, target, (client_id, secret))).status_code == 200
-    _, third = made(target, "rotate", client_id, "--overlap-hours", "0")
+    _, third = made(system, target, "rotate", client_id, "--overlap-hours", "0")
     statuses = [(await asks(client, target, (client_id, s))).status_code for s in (first, second, third)]
     assert statuses == [401, 401, 200]
     assert re.search(
         rf"{client_id} +Sistem DPUPR +agency_operator +DPUPR +opd:read +yes", lapor(target, "clients", "list").stdout
     )
-    assert lapor(target, "clients", "disable", client_id).returncode == 0
+    assert lapor(target, "clients", "disable", client_id, key=system.credentials.audit_key).returncode == 0
     assert (await asks(client, target, (client_id, third))).status_code == 401
-    assert lapor(target, "clients", "disable", "client-of-nobody").returncode == 1
+    unknown = lapor(target, "clients", "disable", "client-of-nobody", key=system.credentials.audit_key)
+    assert unknown.returncode == 1
+    assert "client-of-nobody" in unknown.stdout
 
 
 @pytest.mark.parametrize(
@@ -168,6 +172,6 @@ async def test_a_secret_is_changed_without_a_pause_and_an_account_is_ended(
 def test_accounts_that_cannot_be_are_refused(
     system: System, target: Target, options: tuple[str, ...], said: str
 ) -> None:
-    done = lapor(target, "clients", "add", "Mesin", *options)
+    done = lapor(target, "clients", "add", "Mesin", *options, key=system.credentials.audit_key)
     assert done.returncode == 1
     assert said in done.stdout.replace("\n", " ")

@@ -19,6 +19,7 @@ from shared import topics
 from shared.case import Case
 from shared.codes import OneTimeCodes
 from shared.events import ComplaintEvent, now
+from shared.rates import LimitSettings
 from shared.sop import Role, Transition
 from shared.storage import Database
 from tests.images import jpeg
@@ -54,7 +55,20 @@ def intake_settings(servers: Servers, namespace: str, folder: Path) -> Settings:
         sms_domain="sms.lapor.localhost",
         audit_key_file=audit_key(),
         topic_partitions=2,
+        limits=LimitSettings(rates={"sign-in/address": "10000/60"}),  # all are at one address, and fast
     )
+
+
+async def register(client: httpx.AsyncClient, settings: Settings, body: Json) -> Json:
+    """Register and confirm at the service of these settings; what is answered."""
+    asked = await client.post("/v1/citizens", json=body)
+    assert asked.status_code == 202, asked.text
+    registration = asked.json()["registration_id"]
+    given = {"registration_id": registration, "code": OneTimeCodes(settings.code_key_file).code(registration)}
+    made = await client.post("/v1/citizens/confirm", json=given)
+    assert made.status_code == 201, made.text
+    answer: Json = made.json()
+    return answer
 
 
 @dataclass
@@ -78,14 +92,7 @@ class Intake:
 
     async def registers(self, body: Json) -> Json:
         """Register and confirm; what is answered."""
-        asked = await self.client.post("/v1/citizens", json=body)
-        assert asked.status_code == 202, asked.text
-        registration = asked.json()["registration_id"]
-        given = {"registration_id": registration, "code": self.code(registration)}
-        made = await self.client.post("/v1/citizens/confirm", json=given)
-        assert made.status_code == 201, made.text
-        answer: Json = made.json()
-        return answer
+        return await register(self.client, self.settings, body)
 
     async def confirms(self, pending: Json, headers: Json) -> httpx.Response:
         """Give the code of a new address that waits for it."""
