@@ -36,10 +36,15 @@ _COMMIT_SECONDS = 0.2
 """Offsets are committed so long after a batch: each commit is a record that the broker writes down, and what a crash
 makes come again is taken once all the same."""
 _AGAIN_SECONDS = 2.0
+_FETCH_WAIT_MS = 100
+"""A fetch waits so long for records to come. It asks for those partitions only of which nothing waits to be taken, and
+there is one at a time: what came of the others meanwhile, and a backlog that is left in a few of them, wait for it."""
+_BEHIND = 300
+"""Records left to take with which a service is behind: it takes no breath until it has caught up."""
 _BUSY_SECONDS = 0.005
-"""A batch that comes so soon after the one before shows that the service is busy: then it takes breath after a batch
-that was not full. Fetching costs the same for one record as for hundreds, and a document that several events of a batch
-are about is written once. What comes to an idle service is taken at once."""
+"""A batch that comes so soon after the one before shows that the service is busy: then it takes breath after it.
+Fetching costs the same for one record as for hundreds, and a document that several events of a batch are about is
+written once. What comes to an idle service is taken at once, and so is a backlog."""
 
 
 class EventConsumer:
@@ -56,7 +61,7 @@ class EventConsumer:
         self._watch: list[asyncio.Task[None]] = []
         self._rested_at = 0.0
         self._breath = settings.consumer_breath_seconds
-        self._full = settings.consumer_batch
+        self._behind = False
         self._uncommitted: dict[TopicPartition, int] = {}
         self._assignments = 0
         self._to_commit = asyncio.Event()
@@ -77,6 +82,7 @@ class EventConsumer:
             batch=True,
             max_records=settings.consumer_batch,
             max_partition_fetch_bytes=_FETCHED_BYTES,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,  # the framework commits every partition that it has, at each batch
             listener=_Partitions(self._left),
@@ -130,7 +136,8 @@ class EventConsumer:
             self._to_commit.set()
         if self._stopping:
             await self._commit()
-        if busy and len(records) < self._full:
+        was_behind, self._behind = self._behind, await self._left_to_take() >= _BEHIND
+        if busy and not (was_behind or self._behind):
             await asyncio.sleep(self._breath)
         self._rested_at = time.monotonic()
 
@@ -187,20 +194,32 @@ class EventConsumer:
                 log.info("lag not measured this time", reason=repr(error))
 
     async def _measure(self) -> None:
+        lags = await self._lags()
+        for topic, records in lags.items():
+            telemetry.CONSUMER_LAG.labels(topic.removeprefix(self._prefix)).set(records)
+        self.lag = sum(lags.values())
+        if lags and self.lag == 0:
+            self._progress()
+
+    async def _left_to_take(self) -> int:
+        """How many records are still to be taken, as far as is known."""
+        try:
+            return sum((await self._lags()).values())
+        except KafkaError:  # a partition has just gone to another process
+            return 0
+
+    async def _lags(self) -> dict[str, int]:
+        """Per topic, how many of its records are still to be taken; nothing while there is no consumer."""
         consumer: AIOKafkaConsumer | None = self.subscriber.consumer
         if consumer is None:
-            return
+            return {}
         lags: dict[str, int] = dict.fromkeys(self._topics, 0)
         for partition in consumer.assignment():
             end = consumer.highwater(partition)
             if end is not None and partition.topic in lags:
                 taken = await consumer.position(partition)
                 lags[partition.topic] += max(0, end - taken)
-        for topic, records in lags.items():
-            telemetry.CONSUMER_LAG.labels(topic.removeprefix(self._prefix)).set(records)
-        self.lag = sum(lags.values())
-        if self.lag == 0:
-            self._progress()
+        return lags
 
 
 class _Partitions(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
