@@ -19,6 +19,7 @@ class RetentionSettings(BaseModel):
     deliveries_days: int = Field(365, ge=30)
     identity_accesses_days: int = Field(5 * 365, ge=365)
     staff_days: int = Field(365, ge=1)
+    photos_days: int = Field(30, ge=14)
     audit_days: int = Field(5 * 365, ge=365)
 
 
@@ -72,6 +73,14 @@ STAFF = Kept(
     "questions about somebody's work come up within a year",
     "name, login, addresses and hash removed; the opaque id stays, so that the events' actor stays one",
 )
+PHOTOS = Kept(
+    "photos",
+    ("intake",),
+    "photos that citizens uploaded and put in no report (`photos`), since they last did",
+    "photos_days",
+    "to go on with a report later; after a week they have to be uploaded again",
+    "removed",
+)
 AUDIT = Kept(
     "audit",
     ("intake", "routing", "opd", "notify", "sla"),
@@ -80,4 +89,4 @@ AUDIT = Kept(
     "as long as what they are about is on the topics",
     "removed from the beginning; an entry says where the log now begins",
 )
-KEPT = (INBOX, DELIVERIES, IDENTITY_ACCESSES, STAFF, AUDIT)
+KEPT = (INBOX, DELIVERIES, IDENTITY_ACCESSES, STAFF, PHOTOS, AUDIT)

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 from motor.motor_asyncio import AsyncIOMotorGridFSBucket
@@ -42,6 +43,27 @@ class StoredPhoto:
     chunks: AsyncIterator[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class UnusedPhoto:
+    """A photo that nothing is known to show, whose it is, and when it was stored last."""
+
+    id: str
+    owners: tuple[str, ...]
+    stored_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """A photo of somebody's: its size in pixels, and when it was stored last."""
+
+    size: tuple[int, int]
+    stored_at: datetime
+
+    def since(self, moment: datetime | None) -> bool:
+        """Whether it was stored then or later."""
+        return moment is None or self.stored_at >= moment
+
+
 class PhotoStore:
     """The photos of one service. An owner is whoever a photo was stored for; a photo may have several."""
 
@@ -51,7 +73,7 @@ class PhotoStore:
         self._chunks = database.get_collection("photos.chunks", write_concern=_DURABLE)
         self._database = database
         self._owned = Together(self._read_owned)
-        self._known: dict[tuple[str, str], tuple[int, int]] = {}
+        self._known: dict[tuple[str, str], _Owned] = {}
 
     @cached_property
     def _bucket(self) -> AsyncIOMotorGridFSBucket:
@@ -64,12 +86,13 @@ class PhotoStore:
         nothing."""
         await self._chunks.create_index([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
         by = ("owners", *(f"renditions.{size}.file" for size in _SIZES))
-        await self._photos.create_indexes([IndexModel([(field, ASCENDING)]) for field in by])
+        unused = IndexModel([("kept", ASCENDING), ("stored_at", ASCENDING)], name="unused")
+        await self._photos.create_indexes([*(IndexModel([(field, ASCENDING)]) for field in by), unused])
 
     async def put(self, photo: CleanPhoto, owner_id: str) -> None:
         """Keep ``photo`` for ``owner_id``. Safe to repeat, and to do by several at once; durable when it returns.
         Raises Overloaded while the same photo is being taken away for its last owner."""
-        own = {"$addToSet": {"owners": owner_id}}
+        own = {"$addToSet": {"owners": owner_id}, "$set": {"stored_at": now()}}
         there = {"_id": photo.content_hash, "removed": {"$exists": False}}
         if (await self._photos.update_one(there, own)).matched_count:
             return
@@ -85,7 +108,7 @@ class PhotoStore:
             }
         await insert_missing(self._chunks, (chunk for file in content.items() for chunk in _chunks(*file)))
         await insert_missing(self._files, (_file(*file) for file in content.items()))
-        first = {"renditions": renditions, "content_type": CONTENT_TYPE, "stored_at": now()}
+        first = {"renditions": renditions, "content_type": CONTENT_TYPE}
         try:
             await self._photos.update_one(there, own | {"$setOnInsert": first}, upsert=True)
         except DuplicateKeyError:
@@ -114,27 +137,49 @@ class PhotoStore:
         """Take an owner off all of their photos, and remove those that are nobody's then and not among ``kept``.
         Returns how many were removed. What a crash leaves undone, the same call does."""
         mine = [photo["_id"] async for photo in self._photos.find({"owners": owner_id}, {"_id": 1})]
+        await self.keep([photo_id for photo_id in mine if photo_id in kept])
         removed = 0
         for photo_id in mine:
-            if photo_id not in kept and await self._remove(photo_id, owner_id):
+            if photo_id not in kept and await self._remove({"_id": photo_id, "owners": [owner_id]}):
                 removed += 1
         await self._photos.update_many({"owners": owner_id}, {"$pull": {"owners": owner_id}})
         self._known = {pair: size for pair, size in self._known.items() if pair[1] != owner_id}
         return removed
 
-    async def _remove(self, photo_id: str, owner_id: str) -> bool:
-        """Remove a photo of one owner only. It is marked first, so that nobody else becomes its owner, and goes last,
-        so that a crash leaves nothing that is not found again."""
-        alone = {"_id": photo_id, "owners": [owner_id]}
-        photo: Document | None = await self._photos.find_one_and_update(alone, {"$set": {"removed": True}})
+    async def keep(self, photo_ids: Sequence[str]) -> None:
+        """Say that something shows these photos, so that they are not among the `unused` again."""
+        if photo_ids:
+            await self._photos.update_many({"_id": {"$in": list(photo_ids)}}, {"$set": {"kept": True}})
+
+    async def unused(self, before: datetime, limit: int, after: datetime | None = None) -> list[UnusedPhoto]:
+        """Photos that were last stored before a moment (and at or after ``after``) and that nobody said to `keep`,
+        oldest first."""
+        window = {"$lt": before, **({"$gte": after} if after else {})}
+        found = self._photos.find({"kept": None, "stored_at": window}, {"owners": 1, "stored_at": 1}).hint("unused")
+        oldest = await found.sort("stored_at", ASCENDING).limit(limit).to_list(limit)
+        return [UnusedPhoto(photo["_id"], tuple(photo["owners"]), photo["stored_at"]) for photo in oldest]
+
+    async def count_unused(self, before: datetime) -> int:
+        """How many `unused` has."""
+        return await self._photos.count_documents({"kept": None, "stored_at": {"$lt": before}}, hint="unused")
+
+    async def remove_unused(self, photo_id: str, before: datetime) -> bool:
+        """Remove a photo, unless it has been stored again or kept meanwhile; whether it was."""
+        return await self._remove({"_id": photo_id, "kept": None, "stored_at": {"$lt": before}})
+
+    async def _remove(self, those: Document) -> bool:
+        """Remove a photo that still is as ``those`` says. It is marked first, so that nobody becomes its owner, and
+        goes last, so that a crash leaves nothing that is not found again."""
+        photo: Document | None = await self._photos.find_one_and_update(those, {"$set": {"removed": True}})
         if photo is None:
             return False
         for file_id in {rendition["file"] for rendition in photo["renditions"].values()}:
             anywhere = [{f"renditions.{size}.file": file_id} for size in _SIZES]
-            if await self._photos.find_one({"$or": anywhere, "_id": {"$ne": photo_id}}, {"_id": 1}) is None:
+            if await self._photos.find_one({"$or": anywhere, "_id": {"$ne": photo["_id"]}}, {"_id": 1}) is None:
                 await self._chunks.delete_many({"files_id": file_id})
                 await self._files.delete_one({"_id": file_id})
-        await self._photos.delete_one(alone)
+        await self._photos.delete_one({"_id": photo["_id"], "removed": True})
+        self._known = {pair: owned for pair, owned in self._known.items() if pair[0] != photo["_id"]}
         return True
 
     async def owners(self, content_hash: str) -> tuple[str, ...]:
@@ -142,31 +187,34 @@ class PhotoStore:
         photo = await self._photos.find_one({"_id": content_hash}, {"owners": 1})
         return tuple(photo["owners"]) if photo else ()
 
-    async def owned(self, content_hashes: Sequence[str], owner_id: str) -> dict[str, tuple[int, int]]:
-        """Those of the photos that were stored for ``owner_id``, with the width and height of the original in pixels.
+    async def owned(
+        self, content_hashes: Sequence[str], owner_id: str, since: datetime | None = None
+    ) -> dict[str, tuple[int, int]]:
+        """Those of the photos that were stored for ``owner_id``, the last time ``since`` a moment, with the width and
+        height of the original in pixels.
 
         What was found is remembered: a photo's owner stays its owner. Whoever takes photos away has to clear it.
         """
         pairs = [(photo_id, owner_id) for photo_id in content_hashes]
-        sizes = {pair: self._known.get(pair) for pair in pairs}
-        if new := [pair for pair, size in sizes.items() if size is None]:
-            found = dict(zip(new, await asyncio.gather(*map(self._owned.get, new)), strict=True))
-            sizes |= found
-            self._known |= {pair: size for pair, size in found.items() if size}
+        found = {pair: self._known.get(pair) for pair in pairs}
+        if ask := [pair for pair, owned in found.items() if owned is None or not owned.since(since)]:
+            read = dict(zip(ask, await asyncio.gather(*map(self._owned.get, ask)), strict=True))
+            found |= read
+            self._known |= {pair: owned for pair, owned in read.items() if owned}
             while len(self._known) > _REMEMBERED:
                 del self._known[next(iter(self._known))]
-        return {photo_id: size for (photo_id, _), size in sizes.items() if size}
+        return {photo_id: owned.size for (photo_id, _), owned in found.items() if owned and owned.since(since)}
 
-    async def _read_owned(self, asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
-        """Of pairs of photo and owner those that belong together, with the photo's width and height."""
+    async def _read_owned(self, asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], _Owned]:
+        """Of pairs of photo and owner those that belong together."""
         photo_ids, owner_ids = ({*ids} for ids in zip(*asked, strict=True))
         ours = {"$setIntersection": ["$owners", list(owner_ids)]}  # of what may be many, those who ask
         found = self._photos.find(
-            {"_id": {"$in": list(photo_ids)}},
-            {"renditions.original.width": 1, "renditions.original.height": 1, "owners": ours},
+            {"_id": {"$in": list(photo_ids)}, "removed": {"$exists": False}},
+            {"renditions.original.width": 1, "renditions.original.height": 1, "stored_at": 1, "owners": ours},
         )
         return {
-            (photo["_id"], owner_id): (original["width"], original["height"])
+            (photo["_id"], owner_id): _Owned((original["width"], original["height"]), photo["stored_at"])
             for photo in await found.to_list(len(photo_ids))
             for original in [photo["renditions"]["original"]]
             for owner_id in photo["owners"]

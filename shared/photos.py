@@ -3,7 +3,8 @@ serve."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import timedelta
 from typing import Literal
 
 import structlog
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from shared import telemetry
 from shared.admission import within
-from shared.events import Photo
+from shared.events import Photo, now
 from shared.http import Problem, busy, invalid, not_found
 from shared.journal import Overloaded
 from shared.limits import too_often
@@ -26,7 +27,10 @@ from shared.service import Service
 
 log = structlog.get_logger()
 
-__all__ = ["PhotoSettings", "Photos", "Size", "serve_photo"]
+__all__ = ["USABLE", "PhotoSettings", "Photos", "Size", "serve_photo"]
+
+USABLE = timedelta(days=7)
+"""How long after its upload a photo that nothing shows can be used."""
 
 
 class PhotoSettings(BaseModel):
@@ -41,10 +45,18 @@ class PhotoSettings(BaseModel):
 
 
 class Photos:
-    """The photos of one service, which is named in their references (``held_by``)."""
+    """The photos of one service, which is named in their references (``held_by``). Where photos that nothing shows are
+    removed in time, ``shown`` gives the ids of those that something of an owner's does."""
 
-    def __init__(self, service: Service, held_by: Literal["intake", "opd"], settings: PhotoSettings) -> None:
+    def __init__(
+        self,
+        service: Service,
+        held_by: Literal["intake", "opd"],
+        settings: PhotoSettings,
+        shown: Callable[[str], Awaitable[Collection[str]]] | None = None,
+    ) -> None:
         self._held_by: Literal["intake", "opd"] = held_by
+        self._shown = shown
         self._limits = Limits(settings.max_bytes, settings.max_pixels)
         self._most = settings.workers + settings.waiting
         self._seconds = settings.seconds
@@ -129,12 +141,19 @@ class Photos:
 
     async def claim(self, ids: Sequence[str], owner: str) -> tuple[Photo, ...]:
         """References to photos that ``owner`` has uploaded. Raises 422 with the field for an id that is not one of
-        them."""
-        known = await self.store.owned(ids, owner)
+        them.
+
+        Where photos that nothing shows are removed in time (`shared.kept.PHOTOS`), one that may be about to be is not
+        to be had long before: what is filed just now holds none of them."""
+        known = await self.store.owned(ids, owner, since=now() - USABLE if self._shown else None)
+        if self._shown and (older := [photo_id for photo_id in ids if photo_id not in known]):
+            shown = await self._shown(owner)
+            known |= await self.store.owned([photo_id for photo_id in older if photo_id in shown], owner)
         for position, photo_id in enumerate(ids):
             if photo_id not in known:
                 field = f"body.photos.{position}"
-                raise invalid(field, "You have uploaded no such photo; upload it first.", "Foto belum diunggah.")
+                detail = "You have uploaded no such photo, or longer than a week ago; upload it first."
+                raise invalid(field, detail, "Foto belum diunggah, atau sudah lebih dari seminggu: unggah lagi.")
         return tuple(self._reference(i, *known[i]) for i in dict.fromkeys(ids))
 
     def _reference(self, photo_id: str, width: int, height: int) -> Photo:

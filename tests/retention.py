@@ -48,8 +48,7 @@ STAYS = """
 
 - **Complaints** and their journals: the public record of what was asked of the city and done about it. The link from a
   closed complaint to its reporter is in its events and is not taken out after a time.
-- **Photos**, also those that were uploaded and belong to no complaint: nothing stored says yet that no complaint is
-  being filed with one just now.
+- **Photos** in reports, and those of finished work, also the ones that an agency uploaded and did not use.
 - **Citizens' accounts and contacts**.
 - **Staff accounts that were disabled before the time of it was kept**: disable them again."""
 

@@ -75,7 +75,7 @@ def build(settings: Settings) -> FastAPI:
     )
     journal = service.journal([store.projection])
     contacts = Contacts(accounts, challenges, journal, sms=settings.sms_domain is not None)
-    photos = Photos(service, "intake", settings.photos)
+    photos = Photos(service, "intake", settings.photos, store.photos_of)
     restrictions, proof = Restrictions(accounts), Proof(passwords, sessions)
     erasure = Erasure(accounts, store, accesses, photos.store, sessions, challenge_store, service.publisher)
     intake = complaints.Intake(

@@ -18,6 +18,7 @@ class ComplaintStore:
     """The citizen's view of complaints."""
 
     def __init__(self, database: Database, deadlines: Deadlines, pseudonyms: Pseudonyms = NO_PSEUDONYMS) -> None:
+        self._database = database
         self._complaints = database["complaints"]
         self._by_id = by_id(self._complaints)
         self._journal = database["journal"]
@@ -69,13 +70,7 @@ class ComplaintStore:
 
     async def photos_of(self, reporter_id: str) -> set[str]:
         """The ids of the photos in all that a citizen has reported, corrections included."""
-        own = self._complaints.find({"reporter_id": reporter_id}, {"history.report.photos.id": 1}, hint="own")
-        return {
-            photo["id"]
-            async for complaint in own
-            for event in complaint["history"]
-            for photo in event.get("report", {}).get("photos", ())
-        }
+        return await photos_reported(self._database, reporter_id)
 
     async def lapsed(self, at: datetime, limit: int) -> list[Document]:
         """Up to ``limit`` complaints whose time for the citizen ended before a moment, earliest first."""
@@ -86,6 +81,17 @@ class ComplaintStore:
     async def count_by_status(self) -> dict[str, int]:
         """How many complaints are in each status, for the metrics."""
         return await count_by_status(self._complaints, [status.value for status in Status])
+
+
+async def photos_reported(database: Database, reporter_id: str) -> set[str]:
+    """The ids of the photos in all that a citizen has reported, corrections included."""
+    own = database["complaints"].find({"reporter_id": reporter_id}, {"history.report.photos.id": 1}, hint="own")
+    return {
+        photo["id"]
+        async for complaint in own
+        for event in complaint["history"]
+        for photo in event.get("report", {}).get("photos", ())
+    }
 
 
 class AccessStore:

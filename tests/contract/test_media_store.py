@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 from bson import ObjectId
@@ -11,6 +12,7 @@ from pymongo import MongoClient
 from pymongo.errors import BulkWriteError
 
 from deploy.local.servers import Servers
+from shared.events import now
 from shared.media import CleanPhoto, Size, prepare
 from shared.media_store import PhotoStore
 from shared.projection import Document
@@ -156,3 +158,46 @@ async def test_any_gridfs_reader_can_read_it(
         assert files == {photo.original.data, photo.large.data, photo.small.data}
         assert bucket.open_download_stream(hashlib.sha256(photo.small.data).hexdigest()).read() == photo.small.data
         assert not any(isinstance(file._id, ObjectId) for file in bucket.find({})), "named by content"
+
+
+async def test_what_nothing_shows_is_removed_unless_it_is_stored_again_or_kept(
+    store: PhotoStore, database: Database, photo: CleanPhoto
+) -> None:
+    shown, again = prepare(images.jpeg(seed=8)), prepare(images.jpeg(seed=9))
+    for one in (photo, shown, again):
+        await store.put(one, "citizen-1")
+    assert set(await store.owned([photo.content_hash], "citizen-1")) == {photo.content_hash}
+    old, before = now() - timedelta(days=2), now() - timedelta(days=1)
+    await database["photos"].update_many({}, {"$set": {"stored_at": old}})
+    assert {unused.id for unused in await store.unused(before, 9)} == {
+        one.content_hash for one in (photo, shown, again)
+    }
+    assert await store.unused(before, 9, after=before) == []
+    await store.keep([shown.content_hash])
+    await store.put(again, "citizen-2")
+    (unused,) = await store.unused(before, 9)
+    assert (unused.id, unused.owners, await store.count_unused(before)) == (photo.content_hash, ("citizen-1",), 1)
+    assert [await store.remove_unused(one.content_hash, before) for one in (photo, shown, again)] == [
+        True,
+        False,
+        False,
+    ]
+    assert await store.get(photo.content_hash) is None
+    assert await store.owned([photo.content_hash], "citizen-1") == {}, "nor is it remembered"
+    assert await read(store, shown.content_hash) == shown.original.data
+    assert await counts(database) == (2, 6, 6)
+
+
+async def test_a_photo_is_somebodys_since_it_was_stored_last(
+    store: PhotoStore, database: Database, photo: CleanPhoto
+) -> None:
+    await store.put(photo, "citizen-1")
+    since = now() - timedelta(days=7)
+    mine = {photo.content_hash: (2400, 1800)}
+    assert await store.owned([photo.content_hash], "citizen-1", since) == mine
+    await database["photos"].update_many({}, {"$set": {"stored_at": since - timedelta(days=1)}})
+    other = PhotoStore(database)
+    assert await other.owned([photo.content_hash], "citizen-1", since) == {}
+    assert await other.owned([photo.content_hash], "citizen-1") == mine
+    await store.put(photo, "citizen-1")
+    assert await other.owned([photo.content_hash], "citizen-1", since) == mine, "what is remembered is asked again"

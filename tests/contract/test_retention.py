@@ -19,7 +19,7 @@ from deploy.commands.audit import verdict_on
 from deploy.local.servers import Servers
 from services.intake import retention as intake
 from services.intake.account_store import AccountStore, removed_login
-from services.intake.store import AccessStore
+from services.intake.store import AccessStore, ComplaintStore
 from services.notify import retention as notify
 from services.notify.delivery_store import DeliveryStore
 from services.notify.projection import project
@@ -27,14 +27,18 @@ from services.notify.store import InboxStore
 from shared import retention, topics
 from shared.audit import Action
 from shared.audit_store import AgeingAudit, MongoAudit, audit_log
+from shared.calendar import Deadlines
 from shared.events import CLOCK, IDENTIFIERS, Event, first_id, new_id, now
-from shared.kept import AUDIT, DELIVERIES, IDENTITY_ACCESSES, INBOX, KEPT, STAFF, RetentionSettings
+from shared.kept import AUDIT, DELIVERIES, IDENTITY_ACCESSES, INBOX, KEPT, PHOTOS, STAFF, RetentionSettings
 from shared.keyfile import UnusableKey
+from shared.media import prepare
+from shared.media_store import PhotoStore
 from shared.projection import Document
 from shared.retention import REMOVED, Keeping, Retention
 from shared.settings import ServiceSettings
 from shared.sop import Role, Transition
 from shared.storage import Database, connect
+from tests.images import jpeg
 from tests.support.audit import audit_key
 from tests.support.events import Chain
 from tests.support.explain import indexed
@@ -62,6 +66,7 @@ async def databases(settings: ServiceSettings) -> AsyncIterator[dict[str, Databa
     for store in (InboxStore(found["notify"]), DeliveryStore(found["notify"]), AccessStore(found["intake"])):
         await store.ensure_indexes()
     await AccountStore(found["intake"]).ensure_indexes()
+    await PhotoStore(found["intake"]).ensure_indexes()
     for database in found.values():
         await MongoAudit(database).ensure_indexes()
     yield found
@@ -194,6 +199,30 @@ async def test_who_has_left_is_taken_out_of_his_account(databases: dict[str, Dat
         name: [f"{name}@kota.example"] for name in ("young", "here", "siti")
     }
     assert (await work(database, "intake").run())["staff"] == 0
+
+
+async def test_photos_that_are_in_no_report_go_and_the_others_are_looked_for_once(
+    databases: dict[str, Database],
+) -> None:
+    database = databases["intake"]
+    store, stored_at = PhotoStore(database), now() - PHOTOS.age(USUAL) - DAY
+    await ComplaintStore(database, Deadlines()).ensure_indexes()
+    in_report, corrected, loose, young = (prepare(jpeg(seed=seed)) for seed in range(4))
+    for photo in (in_report, corrected, loose, young):
+        await store.put(photo, "siti")
+    await store.put(in_report, "budi")
+    await database["photos"].update_many({"_id": {"$ne": young.content_hash}}, {"$set": {"stored_at": stored_at}})
+    reports = [{"report": {"photos": [{"id": photo.content_hash}]}} for photo in (corrected, in_report)]
+    await database["complaints"].insert_one({"_id": "1", "reporter_id": "siti", "history": [{"topic": "x"}, *reports]})
+    async with indexed(database, "photos", "complaints"):
+        assert (await work(database, "intake").due())["photos"] == 1
+        assert (await work(database, "intake").run())["photos"] == 1
+    assert {*(await database["photos"].distinct("_id"))} == {p.content_hash for p in (in_report, corrected, young)}
+    assert await database["photos.files"].count_documents({}) == 9
+    assert {*(await database["photos"].distinct("_id", {"kept": True}))} == {
+        photo.content_hash for photo in (in_report, corrected)
+    }
+    assert (await work(database, "intake").run())["photos"] == 0
 
 
 async def recorded(settings: ServiceSettings, database: Database, *ages: timedelta) -> None:

@@ -125,6 +125,20 @@ async def test_another_citizens_photo_is_no_photo(intake: Intake) -> None:
     assert answer.json()["errors"][0]["field"] == "body.photos.0"
 
 
+async def test_an_old_upload_is_good_only_for_what_shows_it(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    siti = await intake.citizen()
+    photo, other = await siti.photo(), await siti.photo()
+    filed = await siti.files(photos=[photo])
+    await intake.continues(filed, siti.id, Transition.FORWARDED, Transition.RETURNED)
+    monkeypatch.setattr("shared.photos.USABLE", timedelta(0))  # all are old
+    path = f"/v1/complaints/{filed['complaint_id']}/resubmit"
+    answer = await siti.post(path, await siti.report(photos=[photo, other]))
+    assert answer.status_code == 422, answer.text
+    assert [fault["field"] for fault in answer.json()["errors"]] == ["body.photos.1"]
+    corrected = await siti.post(path, await siti.report(photos=[photo]))
+    assert corrected.status_code == 201, corrected.text
+
+
 async def test_what_is_no_photo_is_refused(intake: Intake) -> None:
     siti = await intake.citizen()
     for content, status in ((b"Jalan berlubang.\n" * 50, 415), (b"", 422), (b"\xff" * (10 * 2**20 + 1), 413)):
