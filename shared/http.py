@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from shared import openapi
+from shared import openapi, telemetry
 from shared.admission import TOO_LARGE
 from shared.auth import InvalidToken, Principal, Verifier
 from shared.journal import Idempotency, KeyReused, Overloaded, Taken, Unstorable
@@ -190,8 +190,10 @@ class SignedIn(HTTPBearer):
         if principal.scopes is not None:
             wanted = self._scope or needed(state.service, request["method"])
             if wanted not in principal.scopes:
+                telemetry.bind_account(principal.id)
                 raise _out_of_scope(wanted, principal.scopes)
         if self._roles and principal.role not in self._roles:
+            telemetry.bind_account(principal.id)
             raise refused(Refusal.WRONG_ROLE)
         return principal
 

@@ -103,6 +103,11 @@ def bind_complaint(complaint_id: str) -> None:
     structlog.contextvars.bind_contextvars(complaint_id=complaint_id)
 
 
+def bind_account(account_id: str) -> None:
+    """Put the opaque id of whoever asks on each log line of this request."""
+    structlog.contextvars.bind_contextvars(account=account_id)
+
+
 def traceparent() -> str | None:
     """The W3C trace context of the request being answered."""
     value = structlog.contextvars.get_contextvars().get("traceparent")
@@ -115,7 +120,8 @@ def _requests(method: str, route: str, status: str) -> Histogram:
 
 
 class Observe:
-    """ASGI middleware: rate, errors and duration per route, the trace context, and one log line per failed request."""
+    """ASGI middleware: rate, errors and duration per route, the trace context, and one log line per request that failed
+    or that nobody was let in with (OWASP ASVS 16.3)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -148,6 +154,8 @@ class Observe:
             route = getattr(scope.get("route"), "path", "unknown")
             elapsed = time.perf_counter() - started
             _requests(scope["method"], route, str(status)).observe(elapsed)
+            if status in (401, 403):
+                structlog.get_logger().info("not let in", method=scope["method"], route=route, status=status)
             if status >= 500 and not str(route).startswith("/health/"):  # those who ask for health ask every moment
                 structlog.get_logger().error(
                     "request failed", method=scope["method"], route=route, status=status, seconds=round(elapsed, 4)

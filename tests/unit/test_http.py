@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI, Request
 from pydantic import Field
 from pymongo.errors import AutoReconnect, ExecutionTimeout
@@ -203,6 +204,15 @@ async def test_who_asks_must_have_signed_in_and_have_the_role(client: httpx.Asyn
     problem(await client.get("/operators", headers=tokens.bearer(Role.CITIZEN)), 403, "role-not-allowed")
     answer = await client.get("/operators", headers=tokens.bearer(Role.COORDINATOR, "ratna"))
     assert answer.json() == "ratna"
+
+
+async def test_who_is_not_let_in_is_logged_by_an_opaque_id_and_the_route(client: httpx.AsyncClient) -> None:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+        await client.get("/operators")
+        await client.get("/operators", headers=tokens.bearer(Role.CITIZEN, "siti"))
+        await client.get("/operators", headers=tokens.bearer(Role.COORDINATOR, "ratna"))
+    told = [(line["event"], line["route"], line["status"], line.get("account")) for line in logs]
+    assert told == [("not let in", "/operators", 401, None), ("not let in", "/operators", 403, "siti")]
 
 
 async def test_requests_are_measured_by_route_and_not_by_address(client: httpx.AsyncClient) -> None:

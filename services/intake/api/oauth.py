@@ -5,6 +5,7 @@ import binascii
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote_plus
 
+import structlog
 from fastapi import APIRouter, Request
 from prometheus_client import Counter
 from pydantic import BaseModel, Field
@@ -12,8 +13,11 @@ from pydantic import BaseModel, Field
 from services.intake.client_store import ClientStore
 from services.intake.clients import admitted
 from services.intake.keys import SigningKeys
+from shared import telemetry
 from shared.auth import Principal
 from shared.http import PROBLEMS, Problem
+
+log = structlog.get_logger()
 
 CLIENT_SIGN_INS = Counter("lapor_client_sign_ins_total", "Attempts of machine accounts to sign in.", ["outcome"])
 CLIENT_SIGN_INS.labels("accepted"), CLIENT_SIGN_INS.labels("refused")
@@ -70,12 +74,16 @@ def router(clients: ClientStore, keys: SigningKeys) -> APIRouter:
                 "invalid_request" if missing else "unsupported_grant_type", f"`grant_type` needs to be {_GRANT}."
             )
         client_id, secret = _credentials(request.headers.get("authorization"), form)
-        principal = admitted(await clients.find(client_id), secret)
+        client = await clients.find(client_id)
+        if client is not None:
+            telemetry.bind_account(client["_id"])
+        principal = admitted(client, secret)
         if principal is None:
             CLIENT_SIGN_INS.labels("refused").inc()
             raise _error("invalid_client", "The client's id or secret is wrong, or the account is closed.")
         scopes = _asked(form.get("scope"), principal.scopes or frozenset())
         CLIENT_SIGN_INS.labels("accepted").inc()
+        log.info("signed in", by="client secret", role=principal.role.value)
         given, seconds = keys.token(Principal(principal.id, principal.role, principal.agency, scopes=scopes))
         return ClientToken(access_token=given, expires_in=seconds, scope=" ".join(sorted(scopes)))
 

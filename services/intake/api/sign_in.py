@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from prometheus_client import Counter
 from pydantic import BaseModel, Field
@@ -18,6 +19,7 @@ from services.intake.keys import SigningKeys
 from services.intake.password_rules import LONGEST, SHORTEST
 from services.intake.second_factor import SecondFactors
 from services.intake.sessions import Grant, SessionRefused, Sessions, person
+from shared import telemetry
 from shared.audit import Action, AuditLog
 from shared.auth import Principal
 from shared.http import Body, Problem, any_of, not_found
@@ -25,6 +27,8 @@ from shared.scopes import PEOPLE
 from shared.sop import Role
 
 Person = Annotated[Principal, any_of(scope=PEOPLE)]
+
+log = structlog.get_logger()
 
 SIGN_INS = Counter("lapor_sign_ins_total", "Attempts to sign in.", ["outcome"])
 SIGN_INS.labels("accepted"), SIGN_INS.labels("refused")
@@ -107,6 +111,8 @@ def router(
         SIGN_INS.labels("refused" if admitted is None else "accepted").inc()
         if admitted is None:
             raise Problem(401, "sign-in-refused", detail, message)
+        telemetry.bind_account(admitted.id)
+        log.info("signed in", by="password" if isinstance(body, SignIn) else "code", role=admitted.role.value)
         if admitted.scopes is not None:  # to set a second factor up and for nothing else: no session
             token, seconds = keys.token(admitted)
             return Token(access_token=token, expires_in=seconds)
@@ -167,6 +173,8 @@ def router(
         async with attempts.trying(login, scope) as attempt:
             account = await accounts.by_login(login)
             usable = account if account and account["active"] else None
+            if usable is not None:
+                telemetry.bind_account(usable["_id"])
             right = await passwords.verify(usable["password_hash"] if usable else None, body.password)
             if usable is not None and right:
                 principal = await second_factors.admit(usable, body.otp)
@@ -177,6 +185,8 @@ def router(
 
     async def _by_code(body: SignInByCode) -> Principal | None:
         challenge = await challenges.answered(body.challenge_id, "sign_in", body.code)
+        if challenge and challenge["account_id"]:
+            telemetry.bind_account(challenge["account_id"])
         account = await accounts.find(challenge["account_id"]) if challenge else None
         if challenge is None or account is None or not account["active"] or not await challenges.use_up(challenge):
             return None
