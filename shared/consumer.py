@@ -5,6 +5,7 @@ and whether it keeps up: its lag, and whether it has stalled.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -39,12 +40,12 @@ _AGAIN_SECONDS = 2.0
 _FETCH_WAIT_MS = 100
 """A fetch waits so long for records to come. It asks for those partitions only of which nothing waits to be taken, and
 there is one at a time: what came of the others meanwhile, and a backlog that is left in a few of them, wait for it."""
-_BEHIND = 300
-"""Records left to take with which a service is behind: it takes no breath until it has caught up."""
-_BUSY_SECONDS = 0.005
-"""A batch that comes so soon after the one before shows that the service is busy: then it takes breath after it.
-Fetching costs the same for one record as for hundreds, and a document that several events of a batch are about is
-written once. What comes to an idle service is taken at once, and so is a backlog."""
+_BEHIND, _CAUGHT_UP = 2000, 300
+"""A service with more records left to take than the first takes no breath until there are fewer than the second."""
+_BUSY = 200
+"""A service to which so many records come in a second takes breath after each batch: fetching costs the same for one
+record as for hundreds, and a document that several events of a batch are about is written once. What comes now and then
+is taken at once, and so is a backlog."""
 
 
 class EventConsumer:
@@ -59,8 +60,9 @@ class EventConsumer:
         self._receiver = Receiver(group, self._prefix, handle, publisher, self._moved)
         self._progress_at = time.monotonic()
         self._watch: list[asyncio.Task[None]] = []
-        self._rested_at = 0.0
         self._breath = settings.consumer_breath_seconds
+        self._rate = 0.0  # records a second, of which each second forgets two thirds
+        self._rate_at = time.monotonic()
         self._behind = False
         self._uncommitted: dict[TopicPartition, int] = {}
         self._assignments = 0
@@ -124,7 +126,6 @@ class EventConsumer:
 
     async def _receive(self, values: list[bytes], message: KafkaMessage) -> None:
         records: tuple[ConsumerRecord, ...] = message.raw_message
-        busy = time.monotonic() - self._rested_at < _BUSY_SECONDS
         assignment = self._assignments
         try:
             await self._receiver.take(records)
@@ -136,10 +137,15 @@ class EventConsumer:
             self._to_commit.set()
         if self._stopping:
             await self._commit()
-        was_behind, self._behind = self._behind, await self._left_to_take() >= _BEHIND
-        if busy and not (was_behind or self._behind):
+        await self._take_breath(len(records))
+
+    async def _take_breath(self, taken: int) -> None:
+        moment = time.monotonic()
+        self._rate = self._rate * math.exp(self._rate_at - moment) + taken
+        self._rate_at = moment
+        self._behind = await self._left_to_take() > (_CAUGHT_UP if self._behind else _BEHIND)
+        if self._rate >= _BUSY and not self._behind:
             await asyncio.sleep(self._breath)
-        self._rested_at = time.monotonic()
 
     async def _left(self) -> None:
         """The partitions are shared out anew. What was taken is committed first, and nothing of it later: another
