@@ -48,8 +48,8 @@ class Bench:
     def _measure(self, row: Row) -> bool:
         self.say(f"{row.name}: {row.title}")
         about = machine.facts()
-        if warning := machine.warning(about):
-            self.say(f"  WARNING: {warning}")
+        if said := machine.warning(about):
+            self.say(f"  WARNING: {said}")
         began = time.monotonic()
         try:
             measured = row.run(Effort(self._size, self._folder, self.say))
@@ -65,7 +65,6 @@ class Bench:
             "seconds": round(time.monotonic() - began, 1),
             "commit": commit(),
             "machine": about,
-            "warning": warning,
         }
         self._keep(row.name, document)
         for comparison in document["comparisons"]:

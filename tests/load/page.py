@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from tests.load.machine import warning
 from tests.load.row import Row
 
 Result = Mapping[str, Any]
@@ -58,7 +59,7 @@ def _machine(results: Sequence[Result]) -> str:
         "Kafka, mongod, the SMTP server, the services and the load generator share it.",
         "",
     ]
-    busy = [f"- {result['title']}: {result['warning']}" for result in results if result["warning"]]
+    busy = [f"- {result['title']}: {said}" for result in results if (said := warning(result["machine"]))]
     if busy:
         lines += ["**Warnings.** Some rows were measured on a machine that was not idle:", "", *busy, ""]
     return "\n".join(lines)
@@ -83,8 +84,8 @@ def _summary(rows: Sequence[tuple[str, Result]]) -> str:
 
 def _section(name: str, result: Result, plots: Path, drawn: set[Path]) -> str:
     lines = [f'<a id="{name}"></a>', f"## {result['title']}", "", result["how"], ""]
-    if result["warning"]:
-        lines += [f"**{result['warning']}**", ""]
+    if said := warning(result["machine"]):
+        lines += [f"**{said}**", ""]
     lines += ["| What | Ours: median (min-max) | Beside it | Ratio | Wanted |", "|---|---|---|---|---|"]
     lines += [
         f"| {c['what']} | {_spread(c['ours'], c['unit'])} | {_against(c, spread=True)} | {_ratio(c)} | {c['wanted']} |"
@@ -108,7 +109,7 @@ def _section(name: str, result: Result, plots: Path, drawn: set[Path]) -> str:
         lines += [f"![{series['title']}]({plots.name}/{path.name})", ""]
     lines += [
         f"Measured {result['measured_at'][:16].replace('T', ' ')} UTC at commit `{result['commit']}` in "
-        f"{result['seconds']:.0f} s; load before the start {result['machine']['load_before'][0]}.",
+        f"{result['seconds']:.0f} s; before it {100 * result['machine']['busy_before']:.0f} % of the processors busy.",
         "",
     ]
     return "\n".join(lines)

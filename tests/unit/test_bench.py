@@ -81,9 +81,8 @@ def test_a_smoke_run_leaves_the_page_and_the_results_alone(tmp_path: Path) -> No
 
 
 def test_a_busy_machine_is_told() -> None:
-    assert not machine.warning({"load_before": [0.1, 3, 3], "busy_before": 0.02})
-    assert "busy" in machine.warning({"load_before": [2.5, 0, 0], "busy_before": 0.02})
-    assert "busy" in machine.warning({"load_before": [0.1, 0, 0], "busy_before": 0.6})
+    assert not machine.warning({"busy_before": 0.02})
+    assert "busy" in machine.warning({"busy_before": 0.6})
 
 
 class Server:
