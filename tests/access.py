@@ -105,6 +105,7 @@ MATRIX: dict[str, dict[str, Allowed]] = {
         "GET /v1/deliveries": COORDINATORS,
         "GET /v1/preferences": CITIZENS,
         "PUT /v1/preferences": CITIZENS,
+        "GET /v1/me/export": CITIZENS,
     },
     "sla": {
         "GET /v1/overdue": DESKS | AGENCIES,
@@ -217,6 +218,7 @@ SHOWS: dict[str, dict[str, Shows]] = {
         "GET /v1/deliveries": _LIST,
         "GET /v1/preferences": _NONE,
         "PUT /v1/preferences": _NONE,
+        "GET /v1/me/export": Shows.NOTICES,
     },
     "sla": {
         "GET /v1/overdue": _LIST,

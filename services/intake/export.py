@@ -26,7 +26,7 @@ laporan/<nomor>/      satu folder untuk setiap laporan Anda:
   laporan.json        laporan, semua versinya, status, dan riwayatnya
   foto-1.jpg ...      foto yang Anda kirim, tanpa lokasi dan data kamera
 
-Kotak masuk dan pilihan pemberitahuan Anda ada di layanan pemberitahuan (GET /v1/inbox, GET /v1/preferences). Foto
+Kotak masuk dan pilihan pemberitahuan Anda ada di layanan pemberitahuan (GET /v1/me/export di sana). Foto
 pekerjaan yang selesai disimpan oleh OPD dan dapat dilihat pada halaman laporan.
 """
 

@@ -103,17 +103,6 @@ def router(inbox: InboxStore, deliveries: DeliveryStore, citizens: CitizenStore,
             wanted = contact["language"] if contact else None
         return wanted or "id"
 
-    def entry(document: Document, language: Language) -> Entry:
-        text = texts.notice(document["notice"], language, document["number"], document["facts"])
-        same = ("notice", "about", "complaint_id", "number", "at", "read_at")
-        return Entry(
-            id=document["_id"],
-            **{name: document[name] for name in same},
-            subject=text.subject,
-            text=text.body,
-            photos=document["facts"].get("evidence", []),
-        )
-
     @api.get("/inbox", summary="Your inbox: a citizen's own, or the one of your agency or role")
     async def read(
         principal: Caller,
@@ -125,7 +114,7 @@ def router(inbox: InboxStore, deliveries: DeliveryStore, citizens: CitizenStore,
     ) -> Inbox:
         chosen = await language_of(principal, language)
         found, following = await inbox.read(audience, unread=unread, limit=limit, cursor=cursor)
-        return Inbox(items=[entry(d, chosen) for d in found], next=following)
+        return Inbox(items=[entry_of(d, texts, chosen) for d in found], next=following)
 
     @api.get("/inbox/unread-count", summary="How many entries of your inbox are unread")
     async def count(audience: Audience) -> Unread:
@@ -136,7 +125,7 @@ def router(inbox: InboxStore, deliveries: DeliveryStore, citizens: CitizenStore,
         document = await inbox.mark_read(entry_id, audience, now())
         if document is None:
             raise not_found("entry")
-        return entry(document, await language_of(principal, language))
+        return entry_of(document, texts, await language_of(principal, language))
 
     @api.get("/deliveries", summary="E-mails and what became of them")
     async def delivered(
@@ -151,18 +140,32 @@ def router(inbox: InboxStore, deliveries: DeliveryStore, citizens: CitizenStore,
 
     @api.get("/preferences", summary="Which notices you get by e-mail")
     async def preferences(principal: Citizen) -> Preferences:
-        return _preferences((await citizens.preferences([principal.id])).get(principal.id, {}))
+        return preferences_of((await citizens.preferences([principal.id])).get(principal.id, {}))
 
     @api.put("/preferences", summary="Choose which notices you get by e-mail")
     async def prefer(principal: Citizen, body: Preferences) -> Preferences:
         chosen = {kind.value: wanted for kind, wanted in body.email.items()}
         await citizens.prefer(principal.id, chosen, now())
-        return _preferences(chosen)
+        return preferences_of(chosen)
 
     return api
 
 
-def _preferences(chosen: dict[str, bool]) -> Preferences:
+def entry_of(document: Document, texts: Texts, language: Language) -> Entry:
+    """An entry as it is stored, in words."""
+    text = texts.notice(document["notice"], language, document["number"], document["facts"])
+    same = ("notice", "about", "complaint_id", "number", "at", "read_at")
+    return Entry(
+        id=document["_id"],
+        **{name: document[name] for name in same},
+        subject=text.subject,
+        text=text.body,
+        photos=document["facts"].get("evidence", []),
+    )
+
+
+def preferences_of(chosen: dict[str, bool]) -> Preferences:
+    """What was chosen, completed by the defaults."""
     return Preferences(email={kind: chosen.get(kind, kind in EMAILED_BY_DEFAULT) for kind in CitizenNotice})
 
 

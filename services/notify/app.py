@@ -6,7 +6,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from services.notify import api
+from services.notify import api, export
 from services.notify.arrivals import Arrivals
 from services.notify.code_store import CodeStore
 from services.notify.codes import CARRIERS, Codes
@@ -68,5 +68,5 @@ def build(settings: Settings) -> FastAPI:
     return service.app(
         "LAPOR! Pontianak: notify",
         "Tells people: inbox, e-mail, and the reply of SOP step 6 with the photo of the finished work.",
-        [api.router(inbox, deliveries, citizens, texts)],
+        [api.router(inbox, deliveries, citizens, texts), export.router(inbox, citizens, texts, service.audit)],
     )

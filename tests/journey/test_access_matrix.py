@@ -32,7 +32,7 @@ from tests.access import EVERYBODY, FOR_PEOPLE, MATRIX, OPERATIONS, SHOWS, Allow
 from tests.support import tokens
 from tests.support.audit import audit_key
 from tests.support.intake import intake_settings
-from tests.support.running import running
+from tests.support.running import UNHURRIED, running
 
 
 def built(service: str, servers: Servers, namespace: str, folder: Path) -> tuple[ServiceSettings, FastAPI]:
@@ -48,7 +48,7 @@ def built(service: str, servers: Servers, namespace: str, folder: Path) -> tuple
         "sla": (SlaSettings, build_sla),
     }
     kind, build = others[service]
-    made = kind(**where, audit_key_file=audit_key())
+    made = kind(**where, audit_key_file=audit_key(), limits=UNHURRIED)
     return made, build(made)
 
 

@@ -40,7 +40,7 @@ from tests.support.opd import BODIES as OPD_BODIES
 from tests.support.opd import opd_at_work
 from tests.support.routing import BODIES as ROUTING_BODIES
 from tests.support.routing import routing_at_work
-from tests.support.running import publish, running, until
+from tests.support.running import UNHURRIED, publish, running, until
 from tests.support.situations import Situation, situations
 
 Json = dict[str, Any]
@@ -161,7 +161,8 @@ async def opd(servers: Servers, _: Path) -> AsyncIterator[World]:
 async def settled(servers: Servers, kind: type[Settings]) -> AsyncIterator[Settings]:
     """A service's settings for a namespace of its own, whose topics are there."""
     async with fresh_namespace(servers) as namespace:
-        settings = kind(namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url)
+        where = {"kafka_bootstrap": servers.kafka_bootstrap, "mongo_url": servers.mongo_url}
+        settings = kind(namespace=namespace, limits=UNHURRIED, **where)
         await topics.create(settings)
         yield settings
 

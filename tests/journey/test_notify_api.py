@@ -1,5 +1,6 @@
 """The notify service alone on real Kafka, MongoDB and SMTP: what arrives as events leaves as entries and e-mails."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from shared import topics
 from shared.events import Answered, CitizenContact, Event, NotificationDelivered, SlaBreached, new_id, now
 from shared.sop import Clock, Desk, Role, Status, Transition
 from tests.conftest import fresh_namespace
+from tests.support.audit import audit_key
 from tests.support.events import STRAIGHT, Chain
 from tests.support.mail import Mailbox, mail_server, plain_text
 from tests.support.profile import profiled
@@ -97,6 +99,7 @@ def settings_for(servers: Servers, namespace: str, smtp_port: int, **changes: An
         kafka_bootstrap=servers.kafka_bootstrap,
         mongo_url=servers.mongo_url,
         topic_partitions=2,
+        audit_key_file=audit_key(),
         smtp_host="127.0.0.1",
         smtp_port=smtp_port,
         **fields | changes,
@@ -356,6 +359,28 @@ async def test_pages_of_an_inbox_join_without_gap_or_overlap(notify: Notify) -> 
     assert len(seen) == len(set(seen)) == 7
     bad = await notify.client.get("/v1/inbox", headers=headers, params={"cursor": "x"})
     assert (bad.status_code, bad.headers["content-type"]) == (422, "application/problem+json")
+
+
+async def test_a_citizen_takes_along_all_that_is_known_of_them_and_of_nobody_else(notify: Notify) -> None:
+    chain, other = begun(*TO_STEP_5), begun(Transition.FORWARDED)
+    await notify.tell(contact_of(chain, language="en"), contact_of(other), *chain.events, *other.events)
+    await until(lambda: _has(notify, chain, "rating_invited"))
+    headers = bearer(Role.CITIZEN, chain.reporter_id)
+    choice = {"email": {"progress": False}}
+    assert (await notify.client.put("/v1/preferences", json=choice, headers=headers)).status_code == 200
+    page = (await notify.client.get("/v1/inbox", headers=headers, params={"limit": "100"})).json()
+    answer = await notify.client.get("/v1/me/export", headers=headers)
+    assert answer.headers["content-type"] == "application/json"
+    assert re.fullmatch(r'attachment; filename="lapor-kotak-masuk-[\d-]+\.json"', answer.headers["content-disposition"])
+    taken = answer.json()
+    assert taken["inbox"] == page["items"]
+    assert taken["contact"]["email"] == contact_of(chain).email
+    assert taken["contact"]["language"] == "en"
+    assert taken["preferences"]["email"]["progress"] is False
+    assert str(contact_of(other).email) not in answer.text
+    nobody = (await notify.client.get("/v1/me/export", headers=bearer(Role.CITIZEN, new_id()))).json()
+    assert (nobody["contact"], nobody["inbox"]) == (None, [])
+    assert (await notify.client.get("/v1/me/export", headers=bearer(Role.COORDINATOR))).status_code == 403
 
 
 @pytest.mark.parametrize("body", [{"email": {"gossip": True}}, {"email": {"reply": "perhaps"}}, {}, {"email": []}])

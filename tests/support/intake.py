@@ -19,7 +19,6 @@ from shared import topics
 from shared.case import Case
 from shared.codes import OneTimeCodes
 from shared.events import ComplaintEvent, now
-from shared.rates import LimitSettings
 from shared.sop import Role, Transition
 from shared.storage import Database
 from tests.images import jpeg
@@ -27,7 +26,7 @@ from tests.support import tokens
 from tests.support.audit import audit_key
 from tests.support.events import Chain
 from tests.support.profile import profiled
-from tests.support.running import publish, running, until
+from tests.support.running import UNHURRIED, publish, running, until
 
 Json = dict[str, Any]
 PASSWORD = "kuda parit lampu senja"
@@ -55,7 +54,7 @@ def intake_settings(servers: Servers, namespace: str, folder: Path) -> Settings:
         sms_domain="sms.lapor.localhost",
         audit_key_file=audit_key(),
         topic_partitions=2,
-        limits=LimitSettings(rates={"sign-in/address": "10000/60"}),  # all are at one address, and fast
+        limits=UNHURRIED,
     )
 
 

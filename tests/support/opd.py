@@ -20,7 +20,7 @@ from tests.images import jpeg
 from tests.support import tokens
 from tests.support.events import Chain
 from tests.support.profile import profiled
-from tests.support.running import publish, running, until
+from tests.support.running import UNHURRIED, publish, running, until
 
 Json = dict[str, Any]
 BODIES: dict[str, Json] = {
@@ -110,6 +110,7 @@ async def opd_at_work(servers: Servers) -> AsyncIterator[Opd]:
             kafka_bootstrap=servers.kafka_bootstrap,
             mongo_url=servers.mongo_url,
             topic_partitions=2,
+            limits=UNHURRIED,
         )
         await topics.create(settings)
         async with profiled(settings, "opd") as database, running(build(settings)) as client:

@@ -21,7 +21,7 @@ from tests.support import tokens
 from tests.support.audit import audit_key
 from tests.support.events import Chain
 from tests.support.profile import profiled
-from tests.support.running import publish, running, until
+from tests.support.running import UNHURRIED, publish, running, until
 
 Json = dict[str, Any]
 ASSIGNMENT = {"agency": "DPUPR", "considerations": "Jalan kota, kewenangan OPD ini."}
@@ -100,6 +100,7 @@ async def routing_at_work(servers: Servers, **changes: Any) -> AsyncIterator[Rou
             kafka_bootstrap=servers.kafka_bootstrap,
             mongo_url=servers.mongo_url,
             topic_partitions=2,
+            limits=UNHURRIED,
             audit_key_file=audit_key(),
             **changes,
         )

@@ -12,10 +12,13 @@ from fastapi import FastAPI
 
 from shared.events import Event, from_record
 from shared.publisher import Publisher
+from shared.rates import RATES, LimitSettings
 from shared.settings import ServiceSettings
 from tests.support import tokens
 
 T = TypeVar("T")
+UNHURRIED = LimitSettings(rates={f"{kind}/{who}": "100000/60" for kind, who in RATES})
+"""For a service whose tests are all at one address, and do in a minute as much as the machine can."""
 
 
 @asynccontextmanager
