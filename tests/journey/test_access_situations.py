@@ -161,7 +161,7 @@ async def opd(servers: Servers, _: Path) -> AsyncIterator[World]:
 async def settled(servers: Servers, kind: type[Settings]) -> AsyncIterator[Settings]:
     """A service's settings for a namespace of its own, whose topics are there."""
     async with fresh_namespace(servers) as namespace:
-        where = {"kafka_bootstrap": servers.kafka_bootstrap, "mongo_url": servers.mongo_url}
+        where: Any = {"kafka_bootstrap": servers.kafka_bootstrap, "mongo_url": servers.mongo_url}
         settings = kind(namespace=namespace, limits=UNHURRIED, **where)
         await topics.create(settings)
         yield settings
