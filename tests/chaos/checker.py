@@ -120,6 +120,10 @@ def legal_paths(matter: Matter) -> Iterable[Violation]:
             yield Violation("P2", f"{life.complaint_id} {what}", f"complaint {life.complaint_id}: {what}")
 
 
+_KEYS = ("complaint_id", "citizen_id", "service")
+"""What an event is keyed by: the first of these that it has."""
+
+
 def on_topics(matter: Matter) -> Iterable[Violation]:
     """P3. Of each event at least one record, the same to the letter, under its key; and no record without an event. An
     assignment is on its agency's own topic as well, without the ids of people."""
@@ -142,7 +146,7 @@ def on_topics(matter: Matter) -> Iterable[Violation]:
             yield Violation("P3", where, f"{where} has event {event_id}, which no journal has")
         elif record.value is None or not same(event, record.value):
             yield Violation("P3", where, f"{where} tells event {event_id} otherwise than its journal")
-        elif record.key != str(event.get("complaint_id") or event.get("citizen_id")).encode():
+        elif record.key != str(next(event[of] for of in _KEYS if event.get(of))).encode():
             yield Violation("P3", where, f"{where} has the key {record.key!r}")
         unseen.discard(key)
     for topic, event_id in sorted(unseen):

@@ -62,7 +62,8 @@ Partition = tuple[str, int]
 @dataclass(slots=True)
 class Evidence:
     """What was found. ``journals`` are by service; ``documents`` are the projections' by service and id;
-    ``committed`` are the offsets of each service's group, by topic and partition."""
+    ``committed`` are the offsets of each service's group, by topic and partition, ``codes`` the challenges whose
+    one-time codes were to be sent."""
 
     journals: dict[str, list[Json]] = field(default_factory=dict)
     documents: dict[str, dict[str, Json]] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Evidence:
     committed: dict[str, dict[Partition, int]] = field(default_factory=dict)
     ends: dict[Partition, int] = field(default_factory=dict)
     mails: list[Mail] = field(default_factory=list)
+    codes: set[str] = field(default_factory=set)
 
     def events(self) -> list[tuple[str, Json]]:
         """Each journal's entries: the service, and the entry (``_id``, ``topic``, ``event``)."""
@@ -122,7 +124,9 @@ async def _topics(found: Evidence, bootstrap: str, namespace: str) -> None:
                     if partition.topic.endswith(".dlq"):
                         service = partition.topic.removeprefix(f"{namespace}-").removesuffix(".dlq")
                         found.dead_letters.setdefault(service, []).append(record)
-                    elif record.topic != "citizen.code":  # which is no journal's: the challenge is its outbox
+                    elif record.topic == "citizen.code":  # which is no journal's: the challenge is its outbox
+                        found.codes.add((record.value or {}).get("challenge_id", ""))
+                    else:
                         found.records.append(record)
             for partition in list(left):
                 if await consumer.position(partition) >= ends[partition]:

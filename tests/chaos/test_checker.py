@@ -1,6 +1,7 @@
 """Each property is seen to be violated by a history or evidence that is bent by hand, and is silent before that."""
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -16,7 +17,7 @@ from services.sla.desk import Rules, due
 from services.sla.projection import deriving as in_sla
 from shared.agency_feed import copies
 from shared.calendar import Deadlines
-from shared.events import ChainEvent, ComplaintEvent, NotificationDelivered, headers_of
+from shared.events import AuditAnchored, ChainEvent, ComplaintEvent, NotificationDelivered, headers_of
 from shared.projection import chain_order, fold
 from shared.sop import MOVES, Transition
 from tests.chaos.checker import PROPERTIES, Matter, check
@@ -104,6 +105,9 @@ def sound(chain: Chain | None = None) -> Matter:
         evidence.journals[service_of(event)].append(copy.deepcopy(entry))
         for topic, told in ((event.topic, event), *copies(event)):
             evidence.records.append(record(topic, place, event.key, told.model_dump_json(), headers_of(told, "x")))
+    anchor = AuditAnchored(id="audit:opd:7", occurred_at=LAST, service="opd", n=7, hash="0" * 64)
+    evidence.journals["opd"].append({"_id": anchor.id, "topic": anchor.topic, "event": anchor.model_dump()})
+    evidence.records.append(record(anchor.topic, 0, anchor.key, anchor.model_dump_json(), headers_of(anchor, "x")))
     for service, derive in DERIVE.items():
         taken = [e for e in events if e.topic in taken_topics(service)]
         first = f"{chain.complaint_id}:1"
@@ -114,6 +118,8 @@ def sound(chain: Chain | None = None) -> Matter:
     for delivery in evidence.deliveries:
         delivery |= {"state": "sent", "open": False, "reported": True}
         evidence.mails.append(Mail(message_id(delivery["about"], delivery["notice"]), "x", LAST))
+    evidence.codes = {"challenge-1"}
+    evidence.mails.insert(1, Mail("<code.challenge-1@lapor.localhost>", "x", LAST))
     evidence.committed = {s: {(topic, 0): len(events) + 10 for topic in consumed_topics(s)} for s in evidence.journals}
     evidence.accounts = [{"_id": "citizen-1", "logins": ["a@b.example"]}]
     history = History()
@@ -162,6 +168,11 @@ def chain_entry(matter: Matter, transition: str) -> Json:
 def agency_record(matter: Matter) -> Record:
     """A record of an agency's own topic."""
     return next(one for one in matter.evidence.records if one.topic.startswith("agency."))
+
+
+def anchor_record(matter: Matter) -> Record:
+    """The record of an audit log's anchor."""
+    return next(one for one in matter.evidence.records if one.topic == AuditAnchored.topic)
 
 
 def document_of(matter: Matter, service: str) -> Json:
@@ -216,6 +227,11 @@ BENDS: dict[str, tuple[str, Bend]] = {
         "P3",
         lambda m: agency_record(m).value.update(reporter_id="citizen-1"),  # type: ignore[union-attr]
     ),
+    "an anchor of an audit log is under another service's key": (
+        "P3",
+        lambda m: m.evidence.records.append(dataclasses.replace(anchor_record(m), key=b"sla")),
+    ),
+    "a code was sent that nobody asked for": ("P5", lambda m: m.evidence.codes.clear()),
     "a record has an event that nobody issued": (
         "P3",
         lambda m: m.evidence.records.append(record("complaint.closed", 99, "x", '{"id": "x:9"}', [("ce_id", b"x:9")])),
