@@ -111,8 +111,9 @@ class PhotoStore:
         first = {"renditions": renditions, "content_type": CONTENT_TYPE}
         try:
             await self._photos.update_one(there, own | {"$setOnInsert": first}, upsert=True)
-        except DuplicateKeyError:
-            raise Overloaded("the same photo is being removed") from None
+        except DuplicateKeyError:  # somebody stored it at the same moment, or it is being removed
+            if not (await self._photos.update_one(there, own)).matched_count:
+                raise Overloaded("the same photo is being removed") from None
 
     async def get(self, content_hash: str, size: Size = "original") -> StoredPhoto | None:
         """The photo in one size; None if there is none. Who may see it is for the caller to know."""
