@@ -30,7 +30,7 @@ class Control:
 
 CONTROLS: tuple[Control, ...] = (
     Control("relay-off", "routing", lambda: [_mutant_crash("relay-off", "routing", "after-insert", 2)], ("P3", "P4")),
-    Control("at-most-once", "sla", lambda: [_mutant_crash("at-most-once", "sla", "before-apply", 2)], ("P4", "P8")),
+    Control("at-most-once", "sla", lambda: [_mutant_crash("at-most-once", "sla", "before-apply", 1)], ("P4", "P8")),
     Control("unique-key-off", "routing", list, ("P1", "P2"), racing=1.0),
     Control("deduplication-off", "notify", lambda: [faults.replay()], ("P5",)),
 )
