@@ -9,7 +9,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -132,6 +132,20 @@ async def page(
     """One page of a walk, and the cursor of the next page (None at the end). Raises `BadCursor`."""
     rows, end = await read(collection, walk, limit, decoded(cursor))
     return [document for _, document in rows], encoded(end)
+
+
+async def each(
+    read: Callable[[str | None], Awaitable[tuple[Sequence[Document], str | None]]],
+) -> AsyncIterator[Document]:
+    """All documents of a list, a page at a time: ``read`` gives the page at a cursor (None: the first) and the next
+    page's cursor."""
+    cursor: str | None = None
+    while True:
+        found, cursor = await read(cursor)
+        for document in found:
+            yield document
+        if cursor is None:
+            return
 
 
 async def read(

@@ -3,23 +3,18 @@ chose, and their inbox. What intake has, it exports itself."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from services.notify.api import Entry, Preferences, entry_of, preferences_of
-from services.notify.notices import audience_of
+from services.notify.api import Audience, Citizen, Entry, Preferences, entry_of, preferences_of
 from services.notify.store import CitizenStore, InboxStore
 from services.notify.texts import Language, Texts
 from shared.audit import Action, AuditLog
-from shared.auth import Principal
 from shared.events import now
-from shared.http import any_of
-from shared.sop import Role
+from shared.queries import each
 
-Citizen = Annotated[Principal, any_of(Role.CITIZEN)]
 _PAGE = 100
 
 
@@ -52,28 +47,23 @@ def router(inbox: InboxStore, citizens: CitizenStore, texts: Texts, audit: Audit
     api = APIRouter(tags=["notices"])
 
     @api.get("/v1/me/export", summary="All that notify has about you, as a file", response_model=Export)
-    async def export(principal: Citizen) -> StreamingResponse:
+    async def export(principal: Citizen, audience: Audience) -> StreamingResponse:
         known = (await citizens.contacts([principal.id])).get(principal.id)
         contact = Contact.model_validate(known) if known and not known.get("erased") else None
         chosen = (await citizens.preferences([principal.id])).get(principal.id, {})
         about = About(made_at=now(), contact=contact, preferences=preferences_of(chosen))
         await audit.record(Action.DATA_EXPORTED, principal.id, principal.id)
         headers = {"Content-Disposition": f'attachment; filename="lapor-kotak-masuk-{now():%Y-%m-%d}.json"'}
-        return StreamingResponse(_written(about, principal), media_type="application/json", headers=headers)
+        return StreamingResponse(_written(about, audience), media_type="application/json", headers=headers)
 
-    async def _written(about: About, principal: Principal) -> AsyncIterator[str]:
+    async def _written(about: About, audience: str) -> AsyncIterator[str]:
         """An `Export`, a page of the inbox at a time: it may be long."""
         language = about.contact.language if about.contact else "id"
         yield f'{about.model_dump_json()[:-1]},"inbox":['
-        cursor: str | None = None
         between = ""
-        while True:
-            found, cursor = await inbox.read(audience_of(principal) or "", limit=_PAGE, cursor=cursor)
-            for document in found:
-                yield between + entry_of(document, texts, language).model_dump_json()
-                between = ","
-            if cursor is None:
-                break
+        async for document in each(lambda cursor: inbox.read(audience, limit=_PAGE, cursor=cursor)):
+            yield between + entry_of(document, texts, language).model_dump_json()
+            between = ","
         yield "]}"
 
     return api

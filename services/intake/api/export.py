@@ -1,7 +1,7 @@
 """A citizen takes along all that intake has about them."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -21,6 +21,7 @@ from shared.http import any_of, busy, not_found
 from shared.limits import too_often
 from shared.openapi import ZIP_ANSWER
 from shared.projection import Document, history
+from shared.queries import each
 from shared.sop import Role
 from shared.visibility import viewer_of
 
@@ -84,27 +85,16 @@ def router(intake: Intake, sessions: Sessions, exports: Exports, audit: AuditLog
             made_at=now(),
             account=Me(**own_data(account)),
             registered_at=account["created_at"],
-            accesses=[access async for access in _accesses(principal)],
+            accesses=[
+                Access.model_validate(access)
+                async for access in each(partial(intake.accesses.of_citizen, principal.id, _PAGE))
+            ],
             sessions=await sessions_of(sessions, principal),
         )
         await archive.add_json("data.json", person)
-        cursor: str | None = None
-        while True:
-            found, cursor = await intake.complaints.of_reporter(principal.id, None, None, _PAGE, cursor)
-            for document in found:
-                if document["title"]:
-                    await _add_case(archive, document)
-            if cursor is None:
-                break
-
-    async def _accesses(principal: Principal) -> AsyncIterator[Access]:
-        cursor: str | None = None
-        while True:
-            found, cursor = await intake.accesses.of_citizen(principal.id, _PAGE, cursor)
-            for access in found:
-                yield Access.model_validate(access)
-            if cursor is None:
-                break
+        async for document in each(partial(intake.complaints.of_reporter, principal.id, None, None, _PAGE)):
+            if document["title"]:
+                await _add_case(archive, document)
 
     async def _add_case(archive: Archive, document: Document) -> None:
         folder = f"laporan/{document['number']}"
