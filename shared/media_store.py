@@ -180,7 +180,8 @@ class PhotoStore:
                 await self._chunks.delete_many({"files_id": file_id})
                 await self._files.delete_one({"_id": file_id})
         await self._photos.delete_one({"_id": photo["_id"], "removed": True})
-        self._known = {pair: owned for pair, owned in self._known.items() if pair[0] != photo["_id"]}
+        for owner_id in photo["owners"]:
+            self._known.pop((photo["_id"], owner_id), None)
         return True
 
     async def owners(self, content_hash: str) -> tuple[str, ...]:

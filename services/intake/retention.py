@@ -31,7 +31,7 @@ class UnusedPhotos:
         """How many photos of before a moment are to be removed."""
         after: datetime | None = None
         while photos := await self._photos.unused(before, BATCH, after):
-            await self._photos.keep(await self._reported(photos))
+            await self._unreported(photos)
             if after == photos[-1].stored_at:
                 break
             after = photos[-1].stored_at
@@ -39,14 +39,13 @@ class UnusedPhotos:
 
     async def remove(self, before: datetime, limit: int) -> int:
         """Remove up to ``limit`` of them, oldest first; returns how many."""
-        photos = await self._photos.unused(before, limit)
-        reported = {*await self._reported(photos)}
-        await self._photos.keep(list(reported))
-        gone = [await self._photos.remove_unused(photo.id, before) for photo in photos if photo.id not in reported]
-        return sum(gone)
+        photos = await self._unreported(await self._photos.unused(before, limit))
+        return sum([await self._photos.remove_unused(photo.id, before) for photo in photos])
 
-    async def _reported(self, photos: list[UnusedPhoto]) -> list[str]:
-        """Those that are in a report."""
+    async def _unreported(self, photos: list[UnusedPhoto]) -> list[UnusedPhoto]:
+        """Those that are in no report; the others are kept, and not looked for again."""
         owners = {owner for photo in photos for owner in photo.owners}
         of = {owner: await photos_reported(self._database, owner) for owner in owners}
-        return [photo.id for photo in photos if any(photo.id in of[owner] for owner in photo.owners)]
+        reported = [photo.id for photo in photos if any(photo.id in of[owner] for owner in photo.owners)]
+        await self._photos.keep(reported)
+        return [photo for photo in photos if photo.id not in reported]
