@@ -143,8 +143,10 @@ class EventConsumer:
         moment = time.monotonic()
         self._rate = self._rate * math.exp(self._rate_at - moment) + taken
         self._rate_at = moment
+        if self._rate < _BUSY:
+            return
         self._behind = await self._left_to_take() > (_CAUGHT_UP if self._behind else _BEHIND)
-        if self._rate >= _BUSY and not self._behind:
+        if not self._behind:
             await asyncio.sleep(self._breath)
 
     async def _left(self) -> None:
