@@ -82,7 +82,8 @@ class Witness:
     async def _read(self) -> None:
         async for record in self._consumer:
             headers = {name: value.decode() for name, value in record.headers}
-            seen = Seen(record.topic, record.partition, record.offset, headers, json.loads(record.value or b"{}"))
+            value = json.loads(record.value) if record.value else {}  # a tombstone has none
+            seen = Seen(record.topic, record.partition, record.offset, headers, value)
             async with self._arrived:
                 self._seen.setdefault(seen.id, seen)
                 self._arrived.notify_all()

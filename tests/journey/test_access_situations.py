@@ -161,8 +161,12 @@ async def opd(servers: Servers, _: Path) -> AsyncIterator[World]:
 async def settled(servers: Servers, kind: type[Settings]) -> AsyncIterator[Settings]:
     """A service's settings for a namespace of its own, whose topics are there."""
     async with fresh_namespace(servers) as namespace:
-        where: Any = {"kafka_bootstrap": servers.kafka_bootstrap, "mongo_url": servers.mongo_url}
-        settings = kind(namespace=namespace, limits=UNHURRIED, **where)
+        settings = kind(
+            namespace=namespace,
+            kafka_bootstrap=servers.kafka_bootstrap,
+            mongo_url=servers.mongo_url,
+            limits=UNHURRIED,
+        )
         await topics.create(settings)
         yield settings
 

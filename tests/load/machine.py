@@ -23,7 +23,7 @@ _PACKAGES = (
 
 
 def facts() -> dict[str, Any]:
-    """Processors, memory, versions, and the load before the start."""
+    """Processors, memory, versions, and how busy it was before the start."""
     memory = psutil.virtual_memory()
     return {
         "cores": os.cpu_count(),
@@ -34,7 +34,6 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "kafka": jars.VERSION,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "load_before": [round(load, 2) for load in os.getloadavg()],
         "busy_before": round(others_share(5.0), 3),
     }
 
