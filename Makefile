@@ -21,8 +21,8 @@ test: .venv/installed ## All tests; PYTEST="-k media" passes options on
 attack: .venv/installed ## Attacks on the running services: fuzzing, injection, floods, hostile pictures; SEED=n
 	@LAPOR_ATTACK=full $(if $(SEED),LAPOR_ATTACK_SEED=$(SEED)) $(PY) -m pytest tests/attack --durations=10 $(PYTEST)
 
-chaos: .venv/installed ## Faults on real processes, judged from outside, to docs/chaos.md; SEEDS=n, REPLICAS=3, FULL=1
-	@$(PY) -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(REPLICAS),--replicated 2) $(if $(FULL),--full)
+chaos: .venv/installed ## Faults on real processes, judged from outside, to docs/chaos.md; SEEDS=n, JOBS=2, REPLICAS=3, FULL=1
+	@$(PY) -m tests.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(REPLICAS),--replicated 2) $(if $(FULL),--full)
 
 bench: .venv/installed ## Speed beside floors, to docs/bench.md; ROWS="create whole-sop", QUICK=1, FULL=1, RESUME=1
 	@$(PY) -m tests.load $(ROWS) $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(RESUME),--resume)

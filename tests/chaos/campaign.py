@@ -130,10 +130,10 @@ class Campaign:
         result.rest_seconds = time.monotonic() - began
         if waiting:
             result.violations.append(Violation("rest", result.name, "; ".join(waiting)))
-        found = self._check(await self._gather())
+        found = await self._check(await self._gather())
         if found:  # the reads are not one moment: what is wrong must still be wrong a little later
             await asyncio.sleep(5)
-            again = {(v.prop, v.subject) for v in self._check(await self._gather())}
+            again = {(v.prop, v.subject) for v in await self._check(await self._gather())}
             found = [v for v in found if (v.prop, v.subject) in again]
         for violation in found:
             if (violation.prop, violation.subject) not in self._known:
@@ -169,9 +169,10 @@ class Campaign:
         rig = self._rig
         return await evidence.gather(rig.mongo_url, rig.kafka_bootstrap, rig.namespace, rig.system.servers.mail_dir)
 
-    def _check(self, found: Evidence) -> list[Violation]:
+    async def _check(self, found: Evidence) -> list[Violation]:
         self._evidence = found
-        return check(Matter(self.history, found, datetime.now(UTC), self.disturbances))
+        matter = Matter(self.history, found, datetime.now(UTC), self.disturbances)
+        return await asyncio.to_thread(check, matter)  # beside it other systems may be under load
 
 
 async def begin(

@@ -151,10 +151,14 @@ def tables(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write(result: Mapping[str, Any], json_path: Path, page: Path) -> None:
-    """Write the JSON, and put the tables in the place kept for them in the page."""
-    json_path.parent.mkdir(parents=True, exist_ok=True)
-    json_path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+def write(result: Mapping[str, Any], path: Path) -> None:
+    """Write the JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_page(result: Mapping[str, Any], page: Path) -> None:
+    """Put the tables in the place kept for them in the page."""
     text = page.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
