@@ -40,12 +40,11 @@ _AGAIN_SECONDS = 2.0
 _FETCH_WAIT_MS = 100
 """A fetch waits so long for records to come. It asks for those partitions only of which nothing waits to be taken, and
 there is one at a time: what came of the others meanwhile, and a backlog that is left in a few of them, wait for it."""
+_LOOK_MS = 5
+"""FastStream waits so long for records that have come to the process, then rests as long without looking. With its 200
+ms, an event that came to a system at rest waited for a tenth of a second at each desk."""
 _BEHIND, _CAUGHT_UP = 2000, 300
 """A service with more records left to take than the first takes no breath until there are fewer than the second."""
-_BUSY = 200
-"""A service to which so many records come in a second takes breath after each batch: fetching costs the same for one
-record as for hundreds, and a document that several events of a batch are about is written once. What comes now and then
-is taken at once, and so is a backlog."""
 
 
 class EventConsumer:
@@ -60,7 +59,7 @@ class EventConsumer:
         self._receiver = Receiver(group, self._prefix, handle, publisher, self._moved)
         self._progress_at = time.monotonic()
         self._watch: list[asyncio.Task[None]] = []
-        self._breath = settings.consumer_breath_seconds
+        self._breath, self._busy = settings.consumer_breath_seconds, settings.consumer_busy_per_second
         self._rate = 0.0  # records a second, of which each second forgets two thirds
         self._rate_at = time.monotonic()
         self._behind = False
@@ -83,6 +82,7 @@ class EventConsumer:
             group_id=group,
             batch=True,
             max_records=settings.consumer_batch,
+            batch_timeout_ms=_LOOK_MS,
             max_partition_fetch_bytes=_FETCHED_BYTES,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             auto_offset_reset="earliest",
@@ -140,10 +140,13 @@ class EventConsumer:
         await self._take_breath(len(records))
 
     async def _take_breath(self, taken: int) -> None:
+        """Let more come after a batch, where many come: fetching costs the same for one record as for hundreds, and a
+        document that several events of a batch are about is written once. What comes now and then is taken at once, and
+        so is a backlog."""
         moment = time.monotonic()
         self._rate = self._rate * math.exp(self._rate_at - moment) + taken
         self._rate_at = moment
-        if self._rate < _BUSY:
+        if self._rate < self._busy:
             return
         self._behind = await self._left_to_take() > (_CAUGHT_UP if self._behind else _BEHIND)
         if not self._behind:

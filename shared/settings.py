@@ -79,6 +79,7 @@ class ServiceSettings(BaseSettings):
     consumer_breath_seconds: float = Field(
         0.02, ge=0, le=1, description="how long a busy consumer lets records come together"
     )
+    consumer_busy_per_second: int = Field(200, ge=0, description="from so many records a second on a consumer is busy")
     deadlines: Deadlines = Deadlines()
     retention: RetentionSettings = RetentionSettings()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")

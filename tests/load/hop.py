@@ -25,6 +25,9 @@ _VALUE = b"x" * 900
 """As long as a `submitted` event."""
 _LOOK_AGAIN_SECONDS = 0.001
 _WITHIN_SECONDS = 30.0
+_REST_SECONDS = 0.25
+"""Between two hand-overs, so that all is at rest again: what polls is asleep, what waits has waited for long."""
+_PAUSES = {"one after the other": 0.0, "after a rest": _REST_SECONDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,16 @@ class Hop:
         "A complaint is filed at intake, and routing is asked for its case (GET /v1/cases/{id}) again and again until"
         " it answers 200; the time runs from the moment that intake's journal entry was recorded. All services run. "
         "The floor is one process with a raw aiokafka producer and consumer: from send to the acknowledged insert of "
-        "the consumed record into MongoDB, nothing being read over HTTP. One at a time, runs alternate. Then the same"
-        " while whole complaints are carried through at half the rate that a closed loop reached just before."
+        "the consumed record into MongoDB, nothing being read over HTTP. One at a time, each as soon as the one before "
+        "was seen, and each after a rest; runs alternate. Then the same while whole complaints are carried through at "
+        "half the rate that a closed loop reached just before."
     )
 
     def run(self, effort: Effort) -> Measured:
         pairs, count = int(effort.pick(1, 3)), int(effort.pick(10, 150))
         result = Measured([], facts={"hops_per_run": count})
-        ours: list[list[float]] = []
-        floor: list[list[float]] = []
+        ours: dict[str, list[list[float]]] = {how: [] for how in _PAUSES}
+        floor: dict[str, list[list[float]]] = {how: [] for how in _PAUSES}
         with installation(effort.folder / "hop", effort.say) as bench:
             people = bench.people(int(effort.pick(10, 100)))
             reports = Reports(people.citizens, seed=2)
@@ -53,22 +57,24 @@ class Hop:
             bench.run(hops(bench, people, reports, count // 3))
             bench.run(raw_hops(bench, count // 3))
             for number in range(1, pairs + 1):
-                until_level(bench, within=60)
-                ours.append(bench.run(hops(bench, people, reports, count)))
-                until_level(bench, within=60)
-                floor.append(bench.run(raw_hops(bench, count)))
-                half = [1e3 * quantile(took, 0.5) for took in (ours[-1], floor[-1])]
-                effort.say(f"  {number}: p50 {half[0]:.1f} ms, floor {half[1]:.1f} ms")
+                for how, pause in _PAUSES.items():
+                    until_level(bench, within=60)
+                    ours[how].append(bench.run(hops(bench, people, reports, count, pause=pause)))
+                    until_level(bench, within=60)
+                    floor[how].append(bench.run(raw_hops(bench, count, pause=pause)))
+                    half = [1e3 * quantile(took, 0.5) for took in (ours[how][-1], floor[how][-1])]
+                    effort.say(f"  {number}: {how} p50 {half[0]:.1f} ms, floor {half[1]:.1f} ms")
             loaded = self._under_load(bench, effort, people, reports, result)
         result.comparisons += [
             *(
                 compare(
-                    f"journal to next desk p{round(100 * share)}",
+                    f"journal to next desk, {how}, p{round(100 * share)}",
                     "ms",
-                    [1e3 * quantile(took, share) for took in ours],
-                    [1e3 * quantile(took, share) for took in floor],
+                    [1e3 * quantile(took, share) for took in ours[how]],
+                    [1e3 * quantile(took, share) for took in floor[how]],
                     at_most=2.0 if share == 0.5 else None,
                 )
+                for how in _PAUSES
                 for share in (0.5, 0.95)
             ),
             figure("the same at half load p50", "ms", [1e3 * quantile(took, 0.5) for took in loaded]),
@@ -142,7 +148,7 @@ async def hops(
     return sorted(at - recorded[complaint] for complaint, at in seen_at.items())
 
 
-async def raw_hops(bench: Installation, count: int) -> list[float]:
+async def raw_hops(bench: Installation, count: int, *, pause: float = 0.0) -> list[float]:
     """Seconds from send to the insert's acknowledgement, sorted."""
     topic = f"{bench.settings.namespace}.{_TOPIC}"
     arrived: dict[bytes, asyncio.Future[float]] = {}
@@ -155,6 +161,7 @@ async def raw_hops(bench: Installation, count: int) -> list[float]:
                 began = time.perf_counter()
                 await produce(key)
                 took.append(await asyncio.wait_for(arrived[key], _WITHIN_SECONDS) - began)
+                await asyncio.sleep(pause)
     return sorted(took)
 
 
