@@ -41,8 +41,8 @@ _FETCH_WAIT_MS = 100
 """A fetch waits so long for records to come. It asks for those partitions only of which nothing waits to be taken, and
 there is one at a time: what came of the others meanwhile, and a backlog that is left in a few of them, wait for it."""
 _LOOK_MS = 5
-"""FastStream waits so long for records that have come to the process, then rests as long without looking. With its 200
-ms, an event that came to a system at rest waited for a tenth of a second at each desk."""
+"""FastStream waits so long for records that have come to the process, then rests as long without looking, 200 ms
+unless it is told otherwise; what comes meanwhile waits, at each desk that an event goes to."""
 _BEHIND, _CAUGHT_UP = 2000, 300
 """A service with more records left to take than the first takes no breath until there are fewer than the second."""
 

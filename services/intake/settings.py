@@ -17,7 +17,7 @@ class Settings(ServiceSettings):
 
     port: int = 8101
     consumer_breath_seconds: float = Field(1.0, ge=0, le=1, description="no desk waits for what citizens read")
-    consumer_busy_per_second: int = Field(20, ge=0, description="nor for this: what desks wait for goes first")
+    consumer_busy_per_second: int = Field(20, ge=0, description="sooner: what desks wait for goes first")
     signing_key_file: Path = Field(description="PEM of the ES256 private key that signs tokens")
     previous_key_file: Path | None = Field(None, description="PEM of the key before: still accepted, not signed with")
     tracking_key_file: Path = Field(description="at least 32 random bytes, from which tracking codes are made")
