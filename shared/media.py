@@ -62,21 +62,27 @@ class PhotoRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """One JPEG of a photo; ``width`` and ``height`` in pixels, as it is seen (upright)."""
+    """One JPEG of a photo; ``width`` and ``height`` in pixels, as it is seen (upright); ``hash`` is the SHA-256 of its
+    bytes, in hex."""
 
     width: int
     height: int
+    hash: str
     data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class CleanPhoto:
-    """A cleaned photo in its three sizes. ``content_hash`` is the SHA-256 of the original rendition, in hex."""
+    """A cleaned photo in its three sizes."""
 
-    content_hash: str
     original: Rendition
     large: Rendition
     small: Rendition
+
+    @property
+    def content_hash(self) -> str:
+        """What names the photo: the hash of its original."""
+        return self.original.hash
 
 
 def check_size(data: bytes, limits: Limits) -> None:
@@ -122,7 +128,6 @@ def prepare(data: bytes, limits: Limits = Limits()) -> CleanPhoto:
     original = _encoded(upright, quality, subsampling)
     large = _fitted(upright, LONGEST_SIDE["large"])
     return CleanPhoto(
-        content_hash=hashlib.sha256(original.data).hexdigest(),
         original=original,
         large=_encoded(large, THUMBNAIL_QUALITY, "4:2:0"),
         small=_encoded(_fitted(large, LONGEST_SIDE["small"]), THUMBNAIL_QUALITY, "4:2:0"),
@@ -256,4 +261,5 @@ def _encoded(image: Image.Image, quality: int, subsampling: str) -> Rendition:
     image.info = {}  # Pillow would carry a comment over from here
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality, subsampling=subsampling)
-    return Rendition(image.width, image.height, out.getvalue())
+    data = out.getvalue()
+    return Rendition(image.width, image.height, hashlib.sha256(data).hexdigest(), data)

@@ -8,7 +8,6 @@ that knows MongoDB's syntax.
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -98,10 +97,9 @@ class PhotoStore:
             return
         renditions, content = {}, {}
         for size, rendition in (("original", photo.original), ("large", photo.large), ("small", photo.small)):
-            file_id = hashlib.sha256(rendition.data).hexdigest()
-            content[file_id] = rendition.data
+            content[rendition.hash] = rendition.data
             renditions[size] = {
-                "file": file_id,
+                "file": rendition.hash,
                 "length": len(rendition.data),
                 "width": rendition.width,
                 "height": rendition.height,

@@ -198,6 +198,7 @@ def _launch(children: Children, member: Mongod) -> Child:
     parameters = {
         "diagnosticDataCollectionEnabled": "false",
         "shutdownTimeoutMillisForSignaledShutdown": 1000,  # a primary waits for a successor; there is none at the end
+        "minSnapshotHistoryWindowInSeconds": 0,  # nobody reads the past: what documents were minutes ago is not kept
     }
     flags = ["--nounixsocket", "--quiet"]
     flags += [part for name, value in parameters.items() for part in ("--setParameter", f"{name}={value}")]
