@@ -18,7 +18,8 @@ from aiokafka.errors import (
 )
 
 from shared.agency_feed import no_copies
-from shared.events import Event, Headers, headers_of, value_of
+from shared.events import Event
+from shared.records import Headers, headers_of, value_of
 
 log = structlog.get_logger()
 

@@ -16,9 +16,10 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from shared import telemetry
-from shared.events import RESTRICTED, Event, Malformed, from_record, now
+from shared.events import RESTRICTED, Event, now
 from shared.journal import Overloaded
 from shared.publisher import Record
+from shared.records import Malformed, from_record
 from shared.storage import TRANSIENT, refusal
 from shared.topics import dead_letters
 

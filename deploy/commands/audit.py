@@ -14,8 +14,9 @@ from deploy.commands.running import console, fail, run, settings
 from shared.audit import Action, Seal, Verdict, compare, verify
 from shared.audit_store import MongoAudit
 from shared.connections import kafka_options
-from shared.events import AuditAnchored, Malformed, from_record
+from shared.events import AuditAnchored
 from shared.projection import Document
+from shared.records import Malformed, from_record
 from shared.settings import ServiceSettings
 from shared.storage import connect
 from shared.topics import SERVICES

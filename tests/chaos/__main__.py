@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.errors import CannotRun
+from deploy.local.launcher import ending_on_signals
 from tests.chaos import faults, report
 from tests.chaos.campaign import Campaign, Round, Say, begin
 from tests.chaos.controls import CONTROLS, Control, Verdict, carry_out
@@ -35,12 +36,28 @@ _ROUNDS_OF_A_CAMPAIGN = 10
 """Then the next begins on empty databases and topics: everything is read and judged again after each round."""
 
 
-def long_rounds(full: bool) -> list[tuple[str, list[Fault]]]:
-    """Servers that are down for long."""
-    seconds = (60.0, 120.0) if full else (60.0,)
-    return [
-        (f"{server} down {s:.0f} s", [faults.kill_server(server, s)]) for s in seconds for server in ("mongod", "kafka")
-    ]
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A round to be carried out. ``disk`` is the server whose disk it fills, if it does; a ``long`` one is left out of
+    the default run where the machine is too slow for it."""
+
+    name: str
+    faults: Sequence[Fault]
+    disk: str | None = None
+    long: bool = False
+
+
+def plan(first: int, seeds: int, full: bool) -> list[Planned]:
+    """The seeds, the full disks, servers that are down for long; nothing without seeds."""
+    rounds = [Planned(f"seed {seed}", faults.plan(seed)) for seed in range(first, first + seeds)]
+    if seeds:
+        rounds += [Planned(f"full disk of {name}", [faults.disk_full(name, 8)], disk=name) for name in DISK_MB]
+        rounds += [
+            Planned(f"{server} down {seconds:.0f} s", [faults.kill_server(server, seconds)], long=True)
+            for seconds in ((60.0, 120.0) if full else (60.0,))
+            for server in ("mongod", "kafka")
+        ]
+    return rounds
 
 
 @dataclass(slots=True)
@@ -48,7 +65,7 @@ class Run:
     """What is still to be done on one server of each kind, and what came of the rest. Lanes take from it in turn."""
 
     given: argparse.Namespace
-    rounds_left: deque[tuple[str, list[Fault]]]
+    rounds_left: deque[Planned]
     controls_left: deque[Control]
     began: float = field(default_factory=time.monotonic)
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -58,11 +75,8 @@ class Run:
 
     @classmethod
     def of(cls, given: argparse.Namespace) -> "Run":
-        """The whole plan: the seeds, the full disks, servers that are down for long, the controls."""
-        rounds = [(f"seed {seed}", faults.plan(seed)) for seed in range(given.first, given.first + given.seeds)]
-        if given.seeds:
-            rounds += [(f"full disk of {server}", [faults.disk_full(server, 8)]) for server in DISK_MB]
-            rounds += long_rounds(given.full)
+        """All rounds and controls."""
+        rounds = plan(given.first, given.seeds, given.full)
         return cls(given, deque(rounds), deque(CONTROLS if given.controls else ()))
 
     @property
@@ -70,20 +84,20 @@ class Run:
         """How long the run has taken by now."""
         return time.monotonic() - self.began
 
-    def why_not(self, name: str, struck: Sequence[Fault], rig: Rig) -> str | None:
+    def why_not(self, planned: Planned, rig: Rig) -> str | None:
         """Why a round is left out, if it is."""
-        if name.startswith("full disk") and not set(struck[0].targets) <= set(rig.disks):
+        if planned.disk and planned.disk not in rig.disks:
             return "this user may not mount a file system (tmpfs)"
         ends = self.seconds + _LONG_SECONDS + (_CONTROLS_SECONDS if self.given.controls else 0)
         short = self.given.seeds <= DEFAULT_SEEDS and not self.given.full
-        if short and name in dict(long_rounds(self.given.full)) and ends > DEFAULT_MINUTES * 60:
+        if short and planned.long and ends > DEFAULT_MINUTES * 60:
             return f"it would not have ended within {DEFAULT_MINUTES} minutes on this machine"
         return None
 
-    async def carry_out(self, campaign: Campaign, name: str, struck: Sequence[Fault], say: Say) -> None:
+    async def carry_out(self, campaign: Campaign, planned: Planned, say: Say) -> None:
         """One round."""
-        say(name)
-        result = await campaign.round(name, struck)
+        say(planned.name)
+        result = await campaign.round(planned.name, planned.faults)
         self.rounds.append(result)
         say(f"  {result.complaints} complaints, {len(result.violations)} violations")
         report.write(self.summary(), self.given.out)  # so that a long run that is cut off has not been for nothing
@@ -110,14 +124,14 @@ async def lane(run: Run, folder: Path, say: Say) -> None:
         campaign: Campaign | None = None
         done = 0
         while run.rounds_left:
-            name, struck = run.rounds_left.popleft()
-            if why := run.why_not(name, struck, rig):
-                run.left_out[name] = why
+            planned = run.rounds_left.popleft()
+            if why := run.why_not(planned, rig):
+                run.left_out[planned.name] = why
                 continue
             if campaign is None or done % _ROUNDS_OF_A_CAMPAIGN == 0:
-                namespace = name.replace(" ", "")
+                namespace = planned.name.replace(" ", "")
                 campaign = await begin(rig, namespace, History(folder / f"history-{namespace}.jsonl"), say)
-            await run.carry_out(campaign, name, struck, say)
+            await run.carry_out(campaign, planned, say)
             done += 1
         while run.controls_left:
             control = run.controls_left.popleft()
@@ -131,8 +145,9 @@ async def replicated(run: Run, folder: Path, say: Say) -> None:
         say("The system is up on three brokers and three mongods")
         campaign = await begin(rig, "replicated", History(folder / "history-replicated.jsonl"), say)
         for n in range(run.given.replicated):  # one after the other, so that two of three are there at any moment
-            await run.carry_out(campaign, f"leader {n + 1}", [faults.kill_leading("kafka", 15)], say)
-            await run.carry_out(campaign, f"primary {n + 1}", [faults.kill_leading("mongod", 15)], say)
+            for name, server in (("leader", "kafka"), ("primary", "mongod")):
+                planned = Planned(f"{name} {n + 1}", [faults.kill_leading(server, 15)])
+                await run.carry_out(campaign, planned, say)
 
 
 async def whole(given: argparse.Namespace) -> int:
@@ -179,10 +194,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shutil.rmtree(given.folder, ignore_errors=True)
     given.folder.mkdir(parents=True)
     try:
-        return asyncio.run(whole(given))
+        with ending_on_signals():  # and everything is stopped, and the disks are given back
+            return asyncio.run(whole(given))
     except CannotRun as why:
         print(why, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"Stopped. What had come of it by then: {given.out}", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from services.sla.desk import Rules, due
 from services.sla.projection import deriving as in_sla
 from shared.agency_feed import copies
 from shared.calendar import Deadlines
-from shared.events import AuditAnchored, ChainEvent, ComplaintEvent, NotificationDelivered, headers_of
+from shared.events import AuditAnchored, ChainEvent, ComplaintEvent, NotificationDelivered
 from shared.projection import chain_order, fold
+from shared.records import headers_of
 from shared.sop import MOVES, Transition
 from tests.chaos.checker import PROPERTIES, Matter, check
 from tests.chaos.effects import Disturbance, message_id

@@ -13,8 +13,9 @@ from services.routing.agency_topics import AgencyTopics
 from shared import topics
 from shared.agency_feed import WITHHELD, agency_topic, copies
 from shared.audit_store import audit_log
-from shared.events import Assigned, from_record
+from shared.events import Assigned
 from shared.publisher import Publisher
+from shared.records import from_record
 from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import connect

@@ -15,11 +15,12 @@ from shared import consumer as consuming
 from shared import topics
 from shared.consumer import EventConsumer
 from shared.deadletters import DeadLetter, letters, replay
-from shared.events import Event, headers_of
+from shared.events import Event
 from shared.journal import Overloaded
 from shared.projection import Projection
 from shared.publisher import Publisher, Record
 from shared.receiver import ATTEMPTS
+from shared.records import headers_of
 from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import TRANSIENT

@@ -10,8 +10,9 @@ from deploy.local.servers import Servers
 from shared import deadletters, topics
 from shared.consumer import EventConsumer
 from shared.deadletters import DeadLetter, ReplayFailed, letters, replay
-from shared.events import CitizenContact, Event, headers_of, now
+from shared.events import CitizenContact, Event, now
 from shared.publisher import Publisher
+from shared.records import headers_of
 from shared.settings import ServiceSettings
 from tests.support.events import Chain
 from tests.support.running import until

@@ -10,7 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from shared import events
-from shared.events import CHAIN, EVENTS, event_type
+from shared.events import CHAIN, EVENTS
+from shared.records import event_type
 from shared.sop import Transition
 from shared.topics import SERVICES
 from tests import golden

@@ -8,8 +8,9 @@ import pytest
 
 from deploy.local.servers import Servers
 from shared import topics
-from shared.events import CHAIN_TOPICS, Event, from_record, headers_of
+from shared.events import CHAIN_TOPICS, Event
 from shared.publisher import MAX_RECORD_BYTES, Publisher
+from shared.records import from_record, headers_of
 from shared.settings import ServiceSettings
 from shared.topics import dead_letters
 from tests.contract.brokers import KafkaSite, MemorySite, Site

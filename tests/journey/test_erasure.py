@@ -18,8 +18,9 @@ from deploy.demo.pictures import street
 from deploy.demo.target import Target
 from deploy.local.launcher import System
 from deploy.local.servers import Servers
-from shared.events import CitizenContact, ContactErased, Event, from_record, now
+from shared.events import CitizenContact, ContactErased, Event, now
 from shared.publisher import Publisher
+from shared.records import from_record
 from shared.sop import Role
 from tests.chaos.evidence import places
 from tests.journey.test_canaries import (

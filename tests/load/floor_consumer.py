@@ -11,7 +11,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import InsertOne
 from pymongo.write_concern import WriteConcern
 
-from shared.events import from_record
+from shared.records import from_record
 
 _RECORDS = 500
 

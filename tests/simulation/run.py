@@ -13,8 +13,8 @@ import structlog
 from aiokafka import ConsumerRecord, TopicPartition
 
 from shared.deadletters import header
-from shared.events import headers_of
 from shared.publisher import Record
+from shared.records import headers_of
 from shared.sop import Transition
 from shared.topics import dead_letters
 from tests.simulation.checker import Verdict, check

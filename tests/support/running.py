@@ -10,9 +10,10 @@ import httpx
 from aiokafka import AIOKafkaConsumer
 from fastapi import FastAPI
 
-from shared.events import Event, from_record
+from shared.events import Event
 from shared.publisher import Publisher
 from shared.rates import RATES, LimitSettings
+from shared.records import from_record
 from shared.settings import ServiceSettings
 from tests.support import tokens
 
