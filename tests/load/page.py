@@ -19,7 +19,7 @@ and beside it, measured in turn on the same machine in the same session, a floor
 libraries, or the system itself in another state. Peers' figures are quoted as they were published and were not measured
 here. Medians of the runs, with the smallest and the largest.
 
-To run it again: `make bench` (all rows, about three quarters of an hour on two cores; nothing else should run), `make
+To run it again: `make bench` (all rows, about an hour on two cores; nothing else should run), `make
 bench ROWS="create whole-sop"` for some, `RESUME=1` to go on after an interruption, `FULL=1` for the largest numbers,
 `QUICK=1` for a smoke run whose figures mean nothing and which leaves this page alone.
 """
