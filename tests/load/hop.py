@@ -112,7 +112,8 @@ class Hop:
         async with sop.paced(bench, people, rate) as journey:
             await asyncio.sleep(effort.pick(2, 5))
             count = int(effort.pick(20, 300))
-            took = await hops(bench, people, reports, count, at_once=4, pause=_REST_SECONDS, under_load=True)
+            look_again = _LOOK_AGAIN_UNDER_LOAD_SECONDS
+            took = await hops(bench, people, reports, count, at_once=4, pause=_REST_SECONDS, look_again=look_again)
         if journey.failures:
             raise sop.GivenUp(f"{len(journey.failures)} complaints of the load failed: {journey.failures[0]}")
         return took
@@ -126,11 +127,10 @@ async def hops(
     *,
     at_once: int = 1,
     pause: float = 0.0,
-    under_load: bool = False,
+    look_again: float = _LOOK_AGAIN_SECONDS,
 ) -> list[float]:
     """Seconds from the journal's entry to the next desk, sorted, of ``count`` complaints that ``at_once`` people file,
     each one after the other."""
-    look_again = _LOOK_AGAIN_UNDER_LOAD_SECONDS if under_load else _LOOK_AGAIN_SECONDS
     seen_at: dict[str, float] = {}
     token = people.staff[Role.CENTRAL_OPERATOR]
 
