@@ -5,9 +5,10 @@ warning is a call to act, so only a clock that runs is warned of. An alarm that 
 stopped the clock in time arrived after it, is taken back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from services.sla.clocks import Run, complete, runs
 from shared.calendar import Deadlines
@@ -28,10 +29,11 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Pending:
     """An alarm that is due at ``at`` unless something happens before; ``replaces`` is the id of the alarm that it makes
-    needless."""
+    needless. ``event`` makes it: most never come to that, and each fold of a complaint asks only when they would."""
 
     at: datetime
-    event: ClockEvent
+    event_id: str
+    event: Callable[[], ClockEvent]
     replaces: str | None = None
 
 
@@ -50,7 +52,7 @@ def due(events: Sequence[ComplaintEvent], rules: Rules, at: datetime) -> list[Cl
     """The alarms to issue when everything that happened until ``at`` is known."""
     now_due = [alarm for alarm in pending(events, runs(events, rules.deadlines), rules) if alarm.at <= at]
     replaced = {alarm.replaces for alarm in now_due}
-    return [_stamped(alarm.event, at) for alarm in now_due if alarm.event.id not in replaced]
+    return [_stamped(alarm.event(), at) for alarm in now_due if alarm.event_id not in replaced]
 
 
 def _stamped(event: ClockEvent, at: datetime) -> ClockEvent:
@@ -68,9 +70,11 @@ def _of_run(
     if run.rule.lapses or breached in issued or not (run.open or run.late):
         return []
     wait = (rules.grace if run.open else timedelta()) + (timedelta() if whole else rules.patience)
-    found = [Pending(run.due_at + wait, _alarm(SlaBreached, breached, run.due_at, run, origin), replaces=warned)]
+    breach = partial(_alarm, SlaBreached, breached, run.due_at, run, origin)
+    found = [Pending(run.due_at + wait, breached, breach, replaces=warned)]
     if run.open and warned not in issued:
-        found.append(Pending(run.warn_at + wait, _alarm(SlaWarned, warned, run.warn_at, run, origin)))
+        warning = partial(_alarm, SlaWarned, warned, run.warn_at, run, origin)
+        found.append(Pending(run.warn_at + wait, warned, warning))
     return found
 
 
@@ -105,6 +109,9 @@ def _untrue(clocks: Sequence[Run], issued: dict[str, ClockEvent]) -> list[Pendin
             continue
         run = by_key.get((alarm.clock, alarm.seq))
         if run is None or (run.stopped_at is not None and run.stopped_at <= alarm.occurred_at):
-            told = alarm.model_dump() | {"id": withdrawal, "alarm": alarm.id}
-            found.append(Pending(alarm.occurred_at, SlaWithdrawn.model_validate(told)))
+            found.append(Pending(alarm.occurred_at, withdrawal, partial(_withdrawn, alarm, withdrawal)))
     return found
+
+
+def _withdrawn(alarm: ClockEvent, event_id: str) -> SlaWithdrawn:
+    return SlaWithdrawn.model_validate(alarm.model_dump() | {"id": event_id, "alarm": alarm.id})

@@ -83,6 +83,7 @@ class Pause:
         return self._loop
 
     def result(self) -> None:
+        del self._wake, self._turn  # which hold this in turn: nothing is left for the garbage collector
         if self._cancelled:
             raise asyncio.CancelledError
 

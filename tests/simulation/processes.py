@@ -76,7 +76,7 @@ _COMMON: dict[str, Any] = {
     "topic_partitions": 2,
     "deadlines": DEADLINES,
     "consumer_batch": 20,
-    "relay_after_seconds": 2.0,
+    "relay_after_seconds": 3.0,
 }
 SETTINGS = ServiceSettings(**_COMMON)
 NOTIFY = NotifySettings(
@@ -90,7 +90,7 @@ NOTIFY = NotifySettings(
     photo_wait_seconds=1,
     photo_retry_seconds=0.3,
 )
-SLA = SlaSettings(**_COMMON, alarm_grace_seconds=0.3, alarm_patience_seconds=3, alarm_tick_seconds=0.7)
+SLA = SlaSettings(**_COMMON, alarm_grace_seconds=0.3, alarm_patience_seconds=3, alarm_tick_seconds=1.1)
 RULES = Rules(DEADLINES, SLA.grace, SLA.patience)
 _SESSION_SECONDS = 0.7
 """After so long without a sign of life the broker gives a member's partitions to others."""
@@ -287,8 +287,8 @@ class Process:
         self.strand = Strand(name)
         self.context = world.enter(self.strand)
         self.in_doubt: set[str] = set()
-        self.waiting: set[asyncio.Future[Any]] = set()
-        """Requests of clients that are being answered."""
+        self.waiting: dict[asyncio.Future[Any], None] = {}
+        """Requests of clients that are being answered, in order: a set's order would be that of addresses in memory."""
         self._plan = plan
         self._provider = provider
         self.ready = False
@@ -412,7 +412,7 @@ class Process:
         if not (self.ready and self.strand.alive):
             raise ConnectionError("connection refused")
         answer: asyncio.Future[Any] = self.world.loop.create_future()
-        self.waiting.add(answer)
+        self.waiting[answer] = None
 
         async def serve() -> None:
             try:
@@ -428,4 +428,4 @@ class Process:
         try:
             return await answer
         finally:
-            self.waiting.discard(answer)
+            self.waiting.pop(answer, None)
