@@ -214,13 +214,24 @@ def _provision(
 
 @contextlib.contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Within it SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt once; later ones do not disturb the stopping."""
+    """Within it SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt once; later ones do not disturb the stopping.
+
+    Where an event loop runs, it is raised between two of its callbacks: out of the middle of a protocol's, uvloop logs
+    it and goes on."""
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
     def end(_: int, __: FrameType | None) -> None:
         for name in names:
             signal.signal(name, lambda _, __: None)
-        raise KeyboardInterrupt
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            interrupt()
+        else:
+            loop.call_soon_threadsafe(interrupt)
 
     before = {name: signal.signal(name, end) for name in names}
     try:

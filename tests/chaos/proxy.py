@@ -42,6 +42,7 @@ class Proxy:
         """Replies swallowed so far."""
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._open = True
         self._delay = 0.0
         self._swallow: Recognise | None = None
@@ -52,10 +53,12 @@ class Proxy:
         self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
 
     async def stop(self) -> None:
-        """Close everything."""
+        """Close everything; nothing of it is left to the event loop."""
         if self._server:
             self._server.close()
-        self._close_links()
+        for serving in self._serving:
+            serving.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def cut(self) -> None:
         """Break all connections and refuse new ones."""
@@ -79,13 +82,20 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self._open:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+        try:
+            if self._open:
+                await self._link(reader, writer)
+        finally:
             writer.transport.abort()
-            return
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection(LOOPBACK, self.target)
         except OSError:
-            writer.transport.abort()
             return
         marked = asyncio.Event()
         ends = (writer, far_writer)
