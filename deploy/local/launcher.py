@@ -226,9 +226,10 @@ def ending_on_signals() -> Iterator[None]:
     def end(_: int, __: FrameType | None) -> None:
         for name in names:
             signal.signal(name, lambda _, __: None)
-        try:
+        loop = None
+        with contextlib.suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-        except RuntimeError:
+        if loop is None:
             interrupt()
         else:
             loop.call_soon_threadsafe(interrupt)
