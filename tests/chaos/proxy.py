@@ -88,7 +88,8 @@ class Proxy:
         serving.add_done_callback(self._serving.discard)
         try:
             if self._open:
-                await self._link(reader, writer)
+                with contextlib.suppress(asyncio.CancelledError):  # Python 3.11's streams trip over a cancelled task
+                    await self._link(reader, writer)
         finally:
             writer.transport.abort()
 
