@@ -15,9 +15,8 @@ demo: .venv/installed ## Complaints through the whole procedure, on real servers
 run: .venv/installed ## The whole system, running until Ctrl-C; REPLICAS=3: three of each server; SECURE=1: locked
 	@$(PY) -m deploy.cli up $(if $(FRESH),--fresh) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SECURE),--secure)
 
-test: JOBS ?= 2
-test: .venv/installed ## All tests, two at a time on servers of their own (JOBS=1 one by one), PYTEST="-k media" passes options on
-	@$(PY) -m pytest $(if $(filter-out 1,$(JOBS)),-n $(JOBS) --dist loadfile) $(PYTEST)
+test: .venv/installed ## All tests; JOBS=2: two at a time, on servers of their own; PYTEST="-k media" passes options on
+	@$(PY) -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile) $(PYTEST)
 
 attack: .venv/installed ## Attacks on the running services: fuzzing, injection, floods, hostile pictures; SEED=n
 	@LAPOR_ATTACK=full $(if $(SEED),LAPOR_ATTACK_SEED=$(SEED)) $(PY) -m pytest tests/attack --durations=10 $(PYTEST)
