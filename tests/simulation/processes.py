@@ -76,7 +76,7 @@ _COMMON: dict[str, Any] = {
     "topic_partitions": 2,
     "deadlines": DEADLINES,
     "consumer_batch": 20,
-    "relay_after_seconds": 3.0,
+    "relay_after_seconds": 2.0,
 }
 SETTINGS = ServiceSettings(**_COMMON)
 NOTIFY = NotifySettings(
@@ -90,7 +90,7 @@ NOTIFY = NotifySettings(
     photo_wait_seconds=1,
     photo_retry_seconds=0.3,
 )
-SLA = SlaSettings(**_COMMON, alarm_grace_seconds=0.3, alarm_patience_seconds=3, alarm_tick_seconds=1.1)
+SLA = SlaSettings(**_COMMON, alarm_grace_seconds=0.3, alarm_patience_seconds=3, alarm_tick_seconds=0.7)
 RULES = Rules(DEADLINES, SLA.grace, SLA.patience)
 _SESSION_SECONDS = 0.7
 """After so long without a sign of life the broker gives a member's partitions to others."""

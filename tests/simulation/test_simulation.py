@@ -44,7 +44,7 @@ def test_each_broken_promise_is_noticed() -> None:
 
 
 def test_the_same_seed_tells_the_same_story_in_any_process_and_after_any_other() -> None:
-    seeds = (3, 7, 33, 120, 832, 833)  # in the last, one death resets several connections: in the order of memory once
+    seeds = (3, 7, 33, 120, 68, 82, 479)  # in the last three a death resets several connections at once
     there, back = stories(seeds, hash_seed="1"), stories(seeds[::-1], hash_seed="2")
     assert [story.split(maxsplit=1)[0] for story in there] == [str(seed) for seed in seeds]
     assert there == back[::-1]

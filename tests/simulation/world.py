@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -163,10 +163,7 @@ class Wire:
         self._error = error
 
     async def carry(self, what: str, method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Make a call. Raises the server's error where the outcome is a failure or unknown. What is about nothing is no
-        call: no store asks its server for that."""
-        if args and isinstance(args[0], Collection) and not args[0]:
-            return await method(*args)
+        """Make a call. Raises the server's error where the outcome is a failure or unknown."""
         world = self.world
         await world.loop.pause(world.latency())
         if self._server in world.away:
