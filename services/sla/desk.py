@@ -29,11 +29,11 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Pending:
     """An alarm that is due at ``at`` unless something happens before; ``replaces`` is the id of the alarm that it makes
-    needless. ``event`` makes it: most never come to that, and each fold of a complaint asks only when they would."""
+    needless. ``make`` gives the event: most never come to that, and a fold asks only when they would."""
 
     at: datetime
     event_id: str
-    event: Callable[[], ClockEvent]
+    make: Callable[[], ClockEvent]
     replaces: str | None = None
 
 
@@ -52,7 +52,7 @@ def due(events: Sequence[ComplaintEvent], rules: Rules, at: datetime) -> list[Cl
     """The alarms to issue when everything that happened until ``at`` is known."""
     now_due = [alarm for alarm in pending(events, runs(events, rules.deadlines), rules) if alarm.at <= at]
     replaced = {alarm.replaces for alarm in now_due}
-    return [_stamped(alarm.event(), at) for alarm in now_due if alarm.event_id not in replaced]
+    return [_stamped(alarm.make(), at) for alarm in now_due if alarm.event_id not in replaced]
 
 
 def _stamped(event: ClockEvent, at: datetime) -> ClockEvent:

@@ -107,8 +107,7 @@ class Proxy:
                 both.create_task(self._replies(far_reader, writer, marked, ends))
         finally:
             self._links.difference_update(ends)
-            for end in ends:
-                end.transport.abort()
+            far_writer.transport.abort()
 
     async def _requests(
         self,
