@@ -13,7 +13,7 @@ from typing import Any
 
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReplaceOne, UpdateMany
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -243,8 +243,11 @@ class MongoDocuments:
         return result.matched_count + result.inserted_count == len(writes)
 
 
-def _write(document: Document, before: Document | None) -> InsertOne[Document] | ReplaceOne[Document] | UpdateOne:
-    """The write that makes ``document`` of ``before``: of what has been there for long, only the difference."""
+def _write(document: Document, before: Document | None) -> InsertOne[Document] | ReplaceOne[Document] | UpdateMany:
+    """The write that makes ``document`` of ``before``: of what has been there for long, only the difference.
+
+    It names one document, and says "many": then the driver does not repeat it by itself, and mongod keeps no record of
+    each for that. Who saves asks again anyway, and by ``revision`` it is done once."""
     if before is None:
         return InsertOne(document)
     unchanged = {"_id": document["_id"], "revision": before["revision"]}
@@ -255,7 +258,7 @@ def _write(document: Document, before: Document | None) -> InsertOne[Document] |
     change: Document = {"$set": fields, "$push": {"history": {"$each": new[len(old) :]}}}
     if gone := [name for name in before if name not in document]:
         change["$unset"] = dict.fromkeys(gone, "")
-    return UpdateOne(unchanged, change)
+    return UpdateMany(unchanged, change)
 
 
 async def remove_some(collection: Documents, query: Mapping[str, Any], by: str, limit: int) -> int:
