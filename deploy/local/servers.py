@@ -9,7 +9,6 @@ from pathlib import Path
 from deploy.local import kafka, mongod, ports, smtp
 from deploy.local.errors import CannotRun
 from deploy.local.folder import NEEDED_BYTES, data_folder
-from deploy.local.jars import kafka_jars
 from deploy.local.locks import Locks, locks_of
 from deploy.local.processes import Child, Children
 from deploy.local.settings import LocalSettings
@@ -51,7 +50,7 @@ def start_servers(children: Children, data_dir: Path, settings: LocalSettings, s
     names: dict[str, str] = {}
     waits: dict[str, Wait] = {}
     if not settings.kafka_bootstrap:
-        jars = kafka_jars(say)  # before the rest and not beside it: Ctrl-C ends a long download at once
+        jars = kafka.program(say)  # before the rest and not beside it: Ctrl-C ends a long download at once
         jobs.append(lambda: kafka.start(children, own_brokers, jars))
         names |= {one.bootstrap: one.name for one in own_brokers}
         waits |= {one.name: kafka.wait for one in own_brokers}

@@ -21,7 +21,6 @@ from pymongo.errors import PyMongoError
 
 from deploy.local import kafka, mongod, ports
 from deploy.local.errors import CannotRun
-from deploy.local.jars import kafka_jars
 from deploy.local.kafka import Broker
 from deploy.local.launcher import System, running_system
 from deploy.local.mongod import Mongod
@@ -217,7 +216,7 @@ async def running_rig(folder: Path) -> AsyncIterator[Rig]:
         servers = stack.enter_context(Children(folder / "server-logs"))
         broker = Broker(folder / "kafka" / "data", broker_port, controller, advertised=f"{ports.LOOPBACK}:{front}")
         member = Mongod(folder / "mongod" / "data", member_port)
-        jars = kafka_jars(print)
+        jars = kafka.program()
         await asyncio.to_thread(
             servers.together,
             lambda: kafka.start(servers, [broker], jars),
