@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from email.message import EmailMessage
 
 import aiosmtplib
 
@@ -10,6 +9,8 @@ from services.notify.settings import Settings
 
 _IDLE_SECONDS = 10.0
 """A connection that has rested so long is asked whether it still lives before an e-mail is entrusted to it."""
+_INTERNATIONAL = ("SMTPUTF8", "BODY=8BITMIME")
+"""What is asked of the server where an address is not in ASCII (RFC 6531)."""
 _NOT_ABOUT_THE_MAIL = (421, 530, 534, 535, 538)
 """Replies about the connection or our own sign-in (RFC 5321 section 4.2.2, RFC 4954 section 6): they pass, once an
 operator has seen to it."""
@@ -42,12 +43,13 @@ class MailConnection:
         )
         self._used_at = 0.0
 
-    async def send(self, message: EmailMessage, sender: str, recipient: str) -> None:
+    async def send(self, message: bytes, sender: str, recipient: str) -> None:
         """Hand over one e-mail; when it returns, the server has taken it (its 250 to the data). Raises `NotTaken`."""
+        options = () if (sender + recipient).isascii() else _INTERNATIONAL
         try:
             async with asyncio.timeout(self._timeout):
                 await self._ready()
-                await self._client.send_message(message, sender=sender, recipients=[recipient])
+                await self._client.sendmail(sender, [recipient], message, mail_options=options)
         except Exception as error:
             refusal = _meaning(error)
             if refusal is None:

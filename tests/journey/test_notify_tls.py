@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from email.message import EmailMessage
+from email.policy import SMTPUTF8
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,14 @@ def settings_for(port: int, ours: Authority, **changes: Any) -> Settings:
     return plain.model_copy(update=changes)
 
 
-async def mailed(settings: Settings) -> str:
-    """Empty if the server took a letter; otherwise why not. None of it is for good: an operator can mend it."""
+async def mailed(settings: Settings, recipient: str = "siti@warga.example") -> str:
+    """Empty if the server took a letter; otherwise why not."""
     letter = EmailMessage()
-    letter["From"], letter["To"], letter["Subject"] = "a@lapor.example", "siti@warga.example", "Laporan diterima"
+    letter["From"], letter["To"], letter["Subject"] = "a@lapor.example", recipient, "Laporan diterima"
     letter.set_content("Terima kasih.")
     connection = MailConnection(settings)
     try:
-        await connection.send(letter, "a@lapor.example", "siti@warga.example")
+        await connection.send(letter.as_bytes(policy=SMTPUTF8), "a@lapor.example", recipient)
     except NotTaken as refusal:
         return f"{refusal.reason}, for good" if refusal.permanent else refusal.reason
     finally:
@@ -97,3 +98,16 @@ async def test_implicit_tls(ours: Authority) -> None:
         implicit = settings_for(port, ours, smtp_tls="implicit", smtp_username=None, smtp_password=None)
         assert await mailed(implicit) == ""
     assert len(mailbox.messages) == 1
+
+
+@pytest.mark.parametrize(("known", "answer"), [(True, ""), (False, "smtp-not-supported, for good")])
+async def test_an_address_outside_ascii_goes_to_servers_that_know_of_them(
+    ours: Authority, known: bool, answer: str
+) -> None:
+    mailbox, (port,) = Mailbox(), free_ports(1)
+    recipients: list[str] = []
+    mailbox.on_recipient = recipients.append
+    plain = settings_for(port, ours, smtp_tls="none", smtp_username=None, smtp_password=None)
+    async with mail_server(port, mailbox, enable_SMTPUTF8=known):
+        assert await mailed(plain, "siti@wargâ.example") == answer
+    assert recipients == (["siti@wargâ.example"] if known else [])

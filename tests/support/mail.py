@@ -50,7 +50,7 @@ async def mail_server(port: int, mailbox: Mailbox, **options: Any) -> AsyncItera
 
     def protocol() -> Any:
         mailbox.connections += 1
-        return SMTP(mailbox, hostname="localhost", enable_SMTPUTF8=True, loop=loop, **options)
+        return SMTP(mailbox, hostname="localhost", loop=loop, **{"enable_SMTPUTF8": True, **options})
 
     loop = asyncio.get_running_loop()
     server = await loop.create_server(protocol, LOOPBACK, port)
