@@ -1,8 +1,9 @@
 """The work on deliveries: lease what is due, send it, and issue the events that follow.
 
 `turn` leases a batch, settles what needs no mail server, and puts the rest in a queue; each courier takes from it and
-has one connection. A crash at any point repeats safely: an unfinished lease ends and the e-mail goes out again under
-the same Message-ID; an unreported delivery is found again, and the journal takes each event once.
+has one connection. What became of the e-mails is recorded by the next turn, all of it in one write, and tried again
+until it is: meanwhile the couriers go on. A crash at any point repeats safely: an unfinished lease ends and the e-mail
+goes out again under the same Message-ID; an unreported delivery is found again, and the journal takes each event once.
 """
 
 import asyncio
@@ -59,6 +60,8 @@ class Outbox:
         self._evidence = evidence
         self._patience = Patience.of(settings)
         self._ready: asyncio.Queue[tuple[Document, Document]] = asyncio.Queue(_BATCH)
+        self._outcomes: list[tuple[Document, Finish | Wait]] = []
+        """Of couriers, not recorded yet. No more is leased while it cannot be, so it is bounded."""
         self._finished: list[str] = []
         self._news = asyncio.Event()
 
@@ -68,7 +71,9 @@ class Outbox:
         self._news.set()
 
     async def turn(self) -> None:
-        """Lease and sort what is due, report what is done; then wait for news, or half a second."""
+        """Record what the couriers have done, lease and sort what is due, report what is done; then wait for news, or
+        half a second."""
+        await self._record()
         leased = await self._take(self._ready.maxsize - self._ready.qsize())
         reported = await self._report()
         if leased < _BATCH and reported < _BATCH:
@@ -101,6 +106,12 @@ class Outbox:
                 settled.append((delivery, decision))
         await self._settle(settled)
         return len(leased)
+
+    async def _record(self) -> None:
+        """Write down what became of e-mails. What fails is left for the next time; twice is as once."""
+        if outcomes := self._outcomes[:]:
+            await self._settle(outcomes)
+            del self._outcomes[: len(outcomes)]
 
     async def _settle(self, results: Sequence[tuple[Document, Finish | Wait]]) -> None:
         at = now()
@@ -145,7 +156,9 @@ class Outbox:
             raise
 
     async def release(self) -> None:
-        """Give back what waits here for a courier, so that another process need not wait for the leases to end."""
+        """Record what was done, and give back what waits here for a courier, so that another process need not wait for
+        the leases to end."""
+        await self._record()
         at = now()
         waiting = [self._ready.get_nowait()[0] for _ in range(self._ready.qsize())]
         await self._deliveries.settle([(delivery, Wait(at, "given-back")) for delivery in waiting], at, at)
@@ -153,7 +166,8 @@ class Outbox:
     async def _send(self, delivery: Document, contact: Document, connection: MailConnection) -> None:
         if now() + self._settings.one_try > delivery["due_at"]:
             return  # it has lain in the queue so long that the lease would end while it is sent
-        await self._settle([(delivery, await self._attempt(delivery, contact, connection))])
+        self._outcomes.append((delivery, await self._attempt(delivery, contact, connection)))
+        self.wake()
 
     async def _attempt(self, delivery: Document, contact: Document, connection: MailConnection) -> Finish | Wait:
         photos: list[bytes] | None = []
