@@ -73,7 +73,8 @@ async def waiting() -> tuple[Deliveries, MemoryCitizens]:
 
 async def until_sent(outbox: Outbox, settings: Settings, mailbox: Mailbox) -> None:
     """Two couriers send all that waits."""
-    connections = [MailConnection(settings) for _ in range(2)]
+    connections, all_sent = [MailConnection(settings) for _ in range(2)], asyncio.Event()
+    mailbox.on_data = lambda _: all_sent.set() if len(mailbox.messages) + 1 == COUNT else None
 
     async def carry(connection: MailConnection) -> None:
         while True:
@@ -82,9 +83,8 @@ async def until_sent(outbox: Outbox, settings: Settings, mailbox: Mailbox) -> No
     await outbox.turn()
     couriers = [asyncio.create_task(carry(connection)) for connection in connections]
     async with asyncio.timeout(10):
-        while len(mailbox.messages) < COUNT:
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
+        await all_sent.wait()
+    await asyncio.sleep(0.1)  # until the last courier has heard the server's yes
     for courier in couriers:
         courier.cancel()
     await asyncio.gather(*couriers, return_exceptions=True)
