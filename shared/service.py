@@ -9,7 +9,6 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
 from typing import Any
@@ -28,6 +27,7 @@ from shared.audit_store import AgeingAudit, MongoAudit, audit_log
 from shared.auth import Verifier
 from shared.connections import kafka_options
 from shared.consumer import EventConsumer
+from shared.contract import Contract
 from shared.direct import ShortWay
 from shared.ended_sessions import EVERY, EndedSessionsReader
 from shared.events import AuditAnchored, now
@@ -57,19 +57,6 @@ the other one sends loses a request."""
 
 MAX_BODY_BYTES = 256 * 1024
 """Of a request whose body is JSON: more than the longest texts of a report take in any encoding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contract:
-    """What a service takes from the topics and what it issues (topic names without the namespace)."""
-
-    consumes: Sequence[str]
-    issues: Sequence[str]
-
-    @property
-    def publishes(self) -> tuple[str, ...]:
-        """What it issues, and what every service does: the anchors of its audit log."""
-        return (*self.issues, AuditAnchored.topic)
 
 
 class App(FastAPI):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from shared import asyncapi
+from shared.contract import Contract
 from shared.events import EVENTS, Event
-from shared.service import Contract
 from shared.topics import SERVICES
 from tests.support.compatibility import Schema, incompatibilities
 

@@ -1,7 +1,7 @@
 """The table of rights: what each principal may do on Kafka and MongoDB. Nothing else is allowed to it.
 
 It is derived from what the services declare (``CONSUMES`` and ``ISSUES`` of each ``projection.py``, and what
-`shared.service.Contract` adds for all) and from the names in ``shared``; there is no second list. Reading
+`shared.contract.Contract` adds for all) and from the names in ``shared``; there is no second list. Reading
 and writing include describing, as Kafka has it.
 """
 
@@ -14,8 +14,8 @@ from services.opd import projection as opd
 from services.routing import projection as routing
 from services.sla import projection as sla
 from shared.agency_feed import AGENCY_TOPICS, agency_topic
+from shared.contract import Contract
 from shared.events import EVENTS, Assigned
-from shared.service import Contract
 from shared.settings import ServiceSettings
 from shared.topics import dead_letters
 

@@ -8,11 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import requests
-from jgo.constants import MAVEN_CENTRAL_URL
-from jgo.maven import MavenContext, PythonResolver
-from jgo.parse import Endpoint
-
 from deploy.local.errors import CannotRun
 
 VERSION = "4.1.0"
@@ -30,7 +25,7 @@ def kafka_jars(say: Callable[[str], None]) -> list[Path]:
         try:
             cache.mkdir(parents=True, exist_ok=True)
             fetch(folder, say)
-        except (requests.RequestException, RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError) as error:  # what requests raises is an OSError
             raise CannotRun(
                 f"Apache Kafka {VERSION} could not be fetched from the Maven repository into {cache}: {error}\n"
                 "Check the network, or set LAPOR_KAFKA_BOOTSTRAP to a running broker."
@@ -41,6 +36,10 @@ def kafka_jars(say: Callable[[str], None]) -> list[Path]:
 def fetch(folder: Path, say: Callable[[str], None]) -> None:
     """Download into a scratch folder and rename it to `folder` when all is there, so that breaking off, or another run
     that does the same, leaves nothing half done. jgo checks each file against the repository's checksum."""
+    from jgo.constants import MAVEN_CENTRAL_URL  # needed once on a machine, and slow to import
+    from jgo.maven import MavenContext, PythonResolver
+    from jgo.parse import Endpoint
+
     if "SSL_CERT_FILE" in os.environ:  # a proxy with an authority of its own; jgo heeds another name
         os.environ.setdefault("REQUESTS_CA_BUNDLE", os.environ["SSL_CERT_FILE"])
     fetched_bytes = 0

@@ -41,10 +41,11 @@ from services.intake.settings import Settings
 from services.intake.store import AccessStore, ComplaintStore
 from shared import telemetry
 from shared.codes import OneTimeCodes
+from shared.contract import Contract
 from shared.limits import Addresses
 from shared.photos import Photos
 from shared.pseudonyms import Pseudonyms
-from shared.service import Contract, Service
+from shared.service import Service
 
 
 def build(settings: Settings) -> FastAPI:

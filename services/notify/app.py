@@ -20,8 +20,9 @@ from services.notify.settings import Settings
 from services.notify.smtp import MailConnection
 from services.notify.store import CitizenStore, InboxStore
 from services.notify.texts import Texts
+from shared.contract import Contract
 from shared.events import Event
-from shared.service import Contract, Service
+from shared.service import Service
 
 
 def build(settings: Settings) -> FastAPI:

@@ -9,9 +9,10 @@ from services.opd.projection import CONSUMES, ISSUES
 from services.opd.settings import Settings
 from services.opd.store import WorkStore
 from shared import telemetry
+from shared.contract import Contract
 from shared.photos import Photos
 from shared.pseudonyms import Pseudonyms
-from shared.service import Contract, Service
+from shared.service import Service
 
 
 def build(settings: Settings) -> FastAPI:

@@ -11,7 +11,8 @@ from services.routing.projection import CONSUMES, ISSUES
 from services.routing.settings import Settings
 from services.routing.store import CaseStore
 from shared import telemetry
-from shared.service import Contract, Service
+from shared.contract import Contract
+from shared.service import Service
 
 
 def build(settings: Settings) -> FastAPI:

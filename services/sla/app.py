@@ -14,8 +14,9 @@ from services.sla.settings import Settings
 from services.sla.store import ClockStore
 from services.sla.ticker import Ticker
 from shared import telemetry
+from shared.contract import Contract
 from shared.events import Event, now
-from shared.service import Contract, Service
+from shared.service import Service
 
 
 def build(settings: Settings) -> FastAPI:

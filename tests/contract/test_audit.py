@@ -18,11 +18,12 @@ from deploy.local.servers import Servers
 from shared import topics
 from shared.audit import BEGINNING, Action, Seal, canonical
 from shared.audit_store import MongoAudit
+from shared.contract import Contract
 from shared.deadletters import letters
 from shared.events import AuditAnchored, now
 from shared.keyfile import UnusableKey
 from shared.publisher import Publisher
-from shared.service import Contract, Service
+from shared.service import Service
 from shared.settings import ServiceSettings
 from shared.storage import Documents
 from shared.topics import dead_letters

@@ -13,10 +13,11 @@ from fastapi import APIRouter
 from deploy.local import ports
 from deploy.local.servers import Servers
 from shared import topics
+from shared.contract import Contract
 from shared.events import CHAIN_TOPICS, AuditAnchored, ComplaintEvent
 from shared.http import Once
 from shared.projection import Document, Projection
-from shared.service import Contract, Service
+from shared.service import Service
 from shared.settings import ServiceSettings
 from shared.sop import Role, Transition
 from shared.storage import MongoDocuments, MongoJournal

@@ -49,10 +49,11 @@ from services.sla import projection as sla
 from shared import receiver, topics
 from shared.agency_feed import agency_topic, copies
 from shared.connections import kafka_options
+from shared.contract import Contract
 from shared.events import EVENTS, Agency, AuditAnchored, Event
 from shared.publisher import Publisher, Record
 from shared.receiver import Denied, Receiver
-from shared.service import Contract, Service
+from shared.service import Service
 from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import connect

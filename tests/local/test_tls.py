@@ -16,10 +16,11 @@ from services.opd.projection import CONSUMES, ISSUES
 from shared import topics
 from shared.connections import kafka_options, mongo_options
 from shared.consumer import EventConsumer
+from shared.contract import Contract
 from shared.events import Event
 from shared.publisher import Publisher
 from shared.refusals import kafka_refusal
-from shared.service import Contract, Service
+from shared.service import Service
 from shared.settings import ServiceSettings
 from shared.sop import Transition
 from tests.support.events import Chain
