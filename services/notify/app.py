@@ -57,6 +57,7 @@ def build(settings: Settings) -> FastAPI:
     service.before_start(deliveries.ensure_indexes)
     service.keep(*keepings(service.database))
     service.every(timedelta(0), outbox.turn)
+    service.every(timedelta(0), outbox.record)
     service.every(timedelta(seconds=15), outbox.count)
     carriers = [(outbox.carry, timedelta(0))] * settings.smtp_connections
     carriers += [(codes.carry, timedelta(milliseconds=20))] * CARRIERS

@@ -1,9 +1,10 @@
 """The work on deliveries: lease what is due, send it, and issue the events that follow.
 
 `turn` leases a batch, settles what needs no mail server, and puts the rest in a queue; each courier takes from it and
-has one connection. What became of the e-mails is recorded by the next turn, all of it in one write, and tried again
-until it is: meanwhile the couriers go on. A crash at any point repeats safely: an unfinished lease ends and the e-mail
-goes out again under the same Message-ID; an unreported delivery is found again, and the journal takes each event once.
+has one connection. `record` writes down what became of the e-mails, of all that are out in one write and again until it
+is done; meanwhile the couriers go on, as long as few wait for it. A crash at any point repeats safely: an unfinished
+lease ends and the e-mail goes out again under the same Message-ID; an unreported delivery is found again, and the
+journal takes each event once.
 """
 
 import asyncio
@@ -36,6 +37,8 @@ SENDING = Histogram(
 )
 
 _BATCH = 200
+_UNRECORDED = 8
+"""While so many e-mails are out and not recorded, no further is sent: a crash would repeat them."""
 _POLL_SECONDS = 0.5
 _IDLE_SECONDS = 30.0
 
@@ -61,7 +64,9 @@ class Outbox:
         self._patience = Patience.of(settings)
         self._ready: asyncio.Queue[tuple[Document, Document]] = asyncio.Queue(_BATCH)
         self._outcomes: list[tuple[Document, Finish | Wait]] = []
-        """Of couriers, not recorded yet. No more is leased while it cannot be, so it is bounded."""
+        """What became of e-mails, not recorded yet."""
+        self._to_record, self._few = asyncio.Event(), asyncio.Event()
+        self._few.set()
         self._finished: list[str] = []
         self._news = asyncio.Event()
 
@@ -71,9 +76,7 @@ class Outbox:
         self._news.set()
 
     async def turn(self) -> None:
-        """Record what the couriers have done, lease and sort what is due, report what is done; then wait for news, or
-        half a second."""
-        await self._record()
+        """Lease and sort what is due, report what is done; then wait for news, or half a second."""
         leased = await self._take(self._ready.maxsize - self._ready.qsize())
         reported = await self._report()
         if leased < _BATCH and reported < _BATCH:
@@ -107,11 +110,17 @@ class Outbox:
         await self._settle(settled)
         return len(leased)
 
-    async def _record(self) -> None:
-        """Write down what became of e-mails. What fails is left for the next time; twice is as once."""
-        if outcomes := self._outcomes[:]:
-            await self._settle(outcomes)
-            del self._outcomes[: len(outcomes)]
+    async def record(self) -> None:
+        """Wait until e-mails are out, and write down what became of them. What fails is left for the next time; twice
+        is as once."""
+        await self._to_record.wait()
+        outcomes = self._outcomes[:]
+        await self._settle(outcomes)
+        del self._outcomes[: len(outcomes)]
+        if len(self._outcomes) < _UNRECORDED:
+            self._few.set()
+        if not self._outcomes:
+            self._to_record.clear()
 
     async def _settle(self, results: Sequence[tuple[Document, Finish | Wait]]) -> None:
         at = now()
@@ -144,6 +153,7 @@ class Outbox:
         """A courier's round: wait for one e-mail and send it. A shutdown lets it come to its end."""
         try:
             async with asyncio.timeout(_IDLE_SECONDS):
+                await self._few.wait()
                 delivery, contact = await self._ready.get()
         except TimeoutError:
             await connection.close()
@@ -158,7 +168,8 @@ class Outbox:
     async def release(self) -> None:
         """Record what was done, and give back what waits here for a courier, so that another process need not wait for
         the leases to end."""
-        await self._record()
+        if self._outcomes:
+            await self.record()
         at = now()
         waiting = [self._ready.get_nowait()[0] for _ in range(self._ready.qsize())]
         await self._deliveries.settle([(delivery, Wait(at, "given-back")) for delivery in waiting], at, at)
@@ -167,7 +178,9 @@ class Outbox:
         if now() + self._settings.one_try > delivery["due_at"]:
             return  # it has lain in the queue so long that the lease would end while it is sent
         self._outcomes.append((delivery, await self._attempt(delivery, contact, connection)))
-        self.wake()
+        self._to_record.set()
+        if len(self._outcomes) >= _UNRECORDED:
+            self._few.clear()
 
     async def _attempt(self, delivery: Document, contact: Document, connection: MailConnection) -> Finish | Wait:
         photos: list[bytes] | None = []

@@ -362,7 +362,7 @@ class Process:
             NOTIFY, deliveries, cast(Any, citizens), self.journal, cast(Any, Writer()),
             cast(Any, Photographs(self.world)),
         )  # fmt: skip
-        self._periodic.append((0, self.outbox.turn))
+        self._periodic += [(0, self.outbox.turn), (0, self.outbox.record)]
         for _ in range(2):
             courier = Courier(self._provider, self.strand, self.in_doubt)
             self._periodic.append((0, partial(self.outbox.carry, cast(Any, courier))))

@@ -1,7 +1,8 @@
 """What became of an e-mail is recorded however long the database is away meanwhile, and nobody gets it again."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from pymongo.errors import AutoReconnect
 from deploy.local.ports import LOOPBACK, free_ports
 from services.notify.compose import Composer
 from services.notify.desk import Finish, Wait
-from services.notify.outbox import Outbox
+from services.notify.outbox import _UNRECORDED, Outbox
 from services.notify.projection import project
 from services.notify.settings import Settings
 from services.notify.smtp import MailConnection
@@ -23,7 +24,7 @@ from tests.support.events import Chain
 from tests.support.mail import Mailbox, mail_server
 from tests.support.memory_notify import MemoryCitizens, MemoryDeliveries
 
-COUNT = 5
+COUNT, COURIERS, MANY = 5, 2, 30
 
 
 class Deliveries(MemoryDeliveries):
@@ -55,11 +56,10 @@ class Issued:
         self.events.append(event)
 
 
-@pytest.fixture
-async def waiting() -> tuple[Deliveries, MemoryCitizens]:
+async def waiting(count: int) -> tuple[Deliveries, MemoryCitizens]:
     """Receipts that are to go out, one for each citizen."""
     deliveries, citizens = Deliveries(), MemoryCitizens()
-    chains = [Chain(at=now()) for _ in range(COUNT)]
+    chains = [Chain(at=now()) for _ in range(count)]
     made = project([event for chain in chains for event in chain.events], now(), Deadlines(), timedelta(minutes=1))
     await deliveries.add(made.deliveries)
     for number, chain in enumerate(chains):
@@ -71,20 +71,17 @@ async def waiting() -> tuple[Deliveries, MemoryCitizens]:
     return deliveries, citizens
 
 
-async def until_sent(outbox: Outbox, settings: Settings, mailbox: Mailbox) -> None:
-    """Two couriers send all that waits."""
-    connections, all_sent = [MailConnection(settings) for _ in range(2)], asyncio.Event()
-    mailbox.on_data = lambda _: all_sent.set() if len(mailbox.messages) + 1 == COUNT else None
+@asynccontextmanager
+async def at_work(outbox: Outbox, settings: Settings) -> AsyncIterator[None]:
+    """Couriers send what was leased."""
+    connections = [MailConnection(settings) for _ in range(COURIERS)]
 
     async def carry(connection: MailConnection) -> None:
         while True:
             await outbox.carry(connection)
 
-    await outbox.turn()
     couriers = [asyncio.create_task(carry(connection)) for connection in connections]
-    async with asyncio.timeout(10):
-        await all_sent.wait()
-    await asyncio.sleep(0.1)  # until the last courier has heard the server's yes
+    yield
     for courier in couriers:
         courier.cancel()
     await asyncio.gather(*couriers, return_exceptions=True)
@@ -92,27 +89,60 @@ async def until_sent(outbox: Outbox, settings: Settings, mailbox: Mailbox) -> No
         await connection.close()
 
 
-@pytest.mark.parametrize("how", ["turn", "release"])
-async def test_what_could_not_be_recorded_is_recorded_later_at_once_and_sent_once(
-    waiting: tuple[Deliveries, MemoryCitizens], how: str
-) -> None:
-    (deliveries, citizens), journal, mailbox, (port,) = waiting, Issued(), Mailbox(), free_ports(1)
+def outbox_of(deliveries: Deliveries, citizens: MemoryCitizens, journal: Issued) -> tuple[Outbox, Settings]:
+    """An outbox that sends to a free port."""
+    (port,) = free_ports(1)
     settings = Settings(smtp_host=LOOPBACK, smtp_port=port, smtp_tls="none", smtp_timeout_seconds=5)
     composer = Composer(Texts(), "LAPOR! <no-reply@lapor.example>", "")
-    outbox = Outbox(settings, cast(Any, deliveries), cast(Any, citizens), cast(Any, journal), composer, cast(Any, None))
-    async with mail_server(port, mailbox):
-        await until_sent(outbox, settings, mailbox)
+    nothing = cast(Any, None)
+    outbox = Outbox(settings, cast(Any, deliveries), cast(Any, citizens), cast(Any, journal), composer, nothing)
+    return outbox, settings
+
+
+def when(mailbox: Mailbox, count: int) -> asyncio.Event:
+    """Set once the server is asked to take the last of so many."""
+    reached = asyncio.Event()
+    mailbox.on_data = lambda _: reached.set() if len(mailbox.messages) + 1 == count else None
+    return reached
+
+
+@pytest.mark.parametrize("how", ["record", "release"])
+async def test_what_could_not_be_recorded_is_recorded_later_at_once_and_sent_once(how: str) -> None:
+    (deliveries, citizens), journal, mailbox = await waiting(COUNT), Issued(), Mailbox()
+    outbox, settings = outbox_of(deliveries, citizens, journal)
+    all_sent = when(mailbox, COUNT)
+    async with mail_server(settings.smtp_port, mailbox):
+        await outbox.turn()
+        async with at_work(outbox, settings), asyncio.timeout(10):
+            await all_sent.wait()
+            await asyncio.sleep(0.1)  # until the last courier has heard the server's yes
         assert deliveries.settled == [], "a courier waits for nothing that is recorded"
         deliveries.away = True
         for _ in range(3):
             with pytest.raises(AutoReconnect):
-                await outbox.turn()
+                await outbox.record()
         assert {one["state"] for one in deliveries.deliveries.values()} == {"sending"}
         deliveries.away = False
-        await (outbox.turn() if how == "turn" else outbox.release())
+        await (outbox.record() if how == "record" else outbox.release())
         assert deliveries.refused == 3
         assert deliveries.settled == [COUNT], "all in one write"
         assert {one["state"] for one in deliveries.deliveries.values()} == {"sent"}
         await outbox.turn()
     assert len(mailbox.messages) == COUNT
     assert len({event.id for event in journal.events}) == len(journal.events) == COUNT
+
+
+async def test_while_nothing_can_be_recorded_few_are_sent() -> None:
+    (deliveries, citizens), mailbox = await waiting(MANY), Mailbox()
+    outbox, settings = outbox_of(deliveries, citizens, Issued())
+    few = when(mailbox, _UNRECORDED)
+    async with mail_server(settings.smtp_port, mailbox):
+        await outbox.turn()
+        async with at_work(outbox, settings), asyncio.timeout(20):
+            await few.wait()
+            await asyncio.sleep(0.3)
+            assert _UNRECORDED <= len(mailbox.messages) < _UNRECORDED + COURIERS
+            all_sent = when(mailbox, MANY)
+            while not all_sent.is_set():
+                await outbox.record()
+    assert len({message["To"] for message in mailbox.messages}) == len(mailbox.messages) == MANY
