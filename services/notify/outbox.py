@@ -90,6 +90,7 @@ class Outbox:
             return 0
         at = now()
         until = at + timedelta(seconds=self._settings.delivery_lease_seconds)
+        out = {delivery["_id"] for delivery, _ in self._outcomes}  # their leases may have ended meanwhile
         leased, repeated = await self._deliveries.lease(limit, at, until)
         if repeated:
             log.warning("deliveries that a process left unfinished are taken up", deliveries=repeated)
@@ -100,6 +101,8 @@ class Outbox:
         contacts, choices = await asyncio.gather(self._citizens.contacts(ids), self._citizens.preferences(ids))
         settled: list[tuple[Document, Finish | Wait]] = []
         for delivery in leased:
+            if delivery["_id"] in out:
+                continue
             citizen = delivery["citizen_id"]
             contact = contacts.get(citizen)
             decision = triage(delivery, contact, choices.get(citizen, {}), at, self._patience)

@@ -89,10 +89,12 @@ async def at_work(outbox: Outbox, settings: Settings) -> AsyncIterator[None]:
         await connection.close()
 
 
-def outbox_of(deliveries: Deliveries, citizens: MemoryCitizens, journal: Issued) -> tuple[Outbox, Settings]:
+def outbox_of(
+    deliveries: Deliveries, citizens: MemoryCitizens, journal: Issued, **given: Any
+) -> tuple[Outbox, Settings]:
     """An outbox that sends to a free port."""
     (port,) = free_ports(1)
-    settings = Settings(smtp_host=LOOPBACK, smtp_port=port, smtp_tls="none", smtp_timeout_seconds=5)
+    settings = Settings(smtp_host=LOOPBACK, smtp_port=port, smtp_tls="none", **{"smtp_timeout_seconds": 5, **given})
     composer = Composer(Texts(), "LAPOR! <no-reply@lapor.example>", "")
     nothing = cast(Any, None)
     outbox = Outbox(settings, cast(Any, deliveries), cast(Any, citizens), cast(Any, journal), composer, nothing)
@@ -146,3 +148,20 @@ async def test_while_nothing_can_be_recorded_few_are_sent() -> None:
             while not all_sent.is_set():
                 await outbox.record()
     assert len({message["To"] for message in mailbox.messages}) == len(mailbox.messages) == MANY
+
+
+async def test_an_outage_longer_than_a_lease_repeats_nothing() -> None:
+    (deliveries, citizens), mailbox, lease = await waiting(COUNT), Mailbox(), 3.0
+    short = {"smtp_timeout_seconds": 0.5, "photo_timeout_seconds": 0.1, "delivery_lease_seconds": lease}
+    outbox, settings = outbox_of(deliveries, citizens, Issued(), **short)
+    all_sent = when(mailbox, COUNT)
+    async with mail_server(settings.smtp_port, mailbox):
+        await outbox.turn()
+        async with at_work(outbox, settings), asyncio.timeout(10):
+            await all_sent.wait()
+            await asyncio.sleep(lease + 0.1)
+            await outbox.turn()  # before it is recorded
+            await asyncio.sleep(0.3)
+            await outbox.record()
+    assert {one["state"] for one in deliveries.deliveries.values()} == {"sent"}
+    assert len(mailbox.messages) == COUNT
