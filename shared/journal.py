@@ -140,6 +140,8 @@ class Journal:
         self._waiting: asyncio.Queue[tuple[Entry, asyncio.Future[None]]] = asyncio.Queue(queue)
         self._unsent: asyncio.Queue[Written] = asyncio.Queue(queue)
         self._unmarked: asyncio.Queue[Written] = asyncio.Queue()  # no longer than what was sent since the last mark
+        self._under_way: set[str] = set()
+        """The entries in those two, and in the hands of who works on them: the relay leaves them alone."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -222,6 +224,7 @@ class Journal:
         for entry in stored:
             with suppress(asyncio.QueueFull):  # the relay takes what finds no room
                 self._unsent.put_nowait((entry.event, projected))
+                self._under_way.add(entry.event.id)
         there = False
         try:
             there = await self._project([entry.event for entry in stored], current)
@@ -251,6 +254,7 @@ class Journal:
     async def _send(self) -> None:
         while True:
             batch = await _take(self._unsent, self._batch)
+            sent: set[str] = set()
             try:
                 sent = set(await self._publisher.publish([event for event, _ in batch]))
                 for event, projected in batch:
@@ -259,6 +263,7 @@ class Journal:
             except Exception:
                 log.exception("publishing failed; the relay repeats it", entries=len(batch))
             finally:
+                self._under_way -= {event.id for event, _ in batch} - sent
                 for _ in batch:
                     self._unsent.task_done()
             if self._unsent.qsize() < self._batch:
@@ -275,6 +280,7 @@ class Journal:
             except Exception:
                 log.exception("marking failed; the relay publishes again", entries=len(batch))
             finally:
+                self._under_way -= {event.id for event, _ in batch}
                 for _ in batch:
                     self._unmarked.task_done()
             if self._unmarked.qsize() < self._batch:
@@ -306,15 +312,20 @@ class Journal:
 
     async def relay_once(self) -> int:
         """Project and publish again what was left unmarked for `relay_after`; returns how many entries were
-        published."""
+        published. What this journal is about to publish or to mark is not left: under load it only takes longer."""
         total = 0
-        while events := await self._store.unpublished(now() - self._relay_after, self._batch):
+        while True:
+            under_way = frozenset(self._under_way)
+            found = await self._store.unpublished(now() - self._relay_after, self._batch)
+            events = [event for event in found if event.id not in under_way]
+            if not events:
+                break
             for projection in self._projections:
                 await projection.apply(events)
             sent = set(await self._publisher.publish(events))
             marked = await self._mark_kept([event for event in events if event.id in sent])
             total += marked
-            if marked < len(events):
+            if marked < len(found):
                 break
         if total:
             log.info("relay published what was left", entries=total)

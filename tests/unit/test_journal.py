@@ -385,3 +385,19 @@ async def test_the_relay_leaves_young_entries_to_their_own_process() -> None:
         await journal.append(chain.last)
         assert await journal.relay_once() == 0
         assert await journal.unpublished() == 1
+
+
+async def test_the_relay_leaves_alone_what_takes_long_to_publish() -> None:
+    desk, chain = Desk(), Chain()
+
+    async def slowly() -> None:
+        await asyncio.sleep(0.3)
+
+    desk.publisher.before_publish = slowly
+    async with desk.running(relay_after=0.02) as journal:
+        await journal.append(chain.last)
+        await asyncio.sleep(0.1)
+        assert await journal.relay_once() == 0
+        await desk.settled()
+    desk.complete(chain)
+    assert desk.publisher.sent() == {chain.last.id: 1}
