@@ -90,7 +90,8 @@ class Outbox:
             return 0
         at = now()
         until = at + timedelta(seconds=self._settings.delivery_lease_seconds)
-        out = {delivery["_id"] for delivery, _ in self._outcomes}  # their leases may have ended meanwhile
+        # their leases may have ended meanwhile; what was not taken is sent again, whoever leases it
+        out = {delivery["_id"] for delivery, result in self._outcomes if result == Finish("sent")}
         leased, repeated = await self._deliveries.lease(limit, at, until)
         if repeated:
             log.warning("deliveries that a process left unfinished are taken up", deliveries=repeated)

@@ -25,6 +25,8 @@ from tests.support.mail import Mailbox, mail_server
 from tests.support.memory_notify import MemoryCitizens, MemoryDeliveries
 
 COUNT, COURIERS, MANY = 5, 2, 30
+FEW = 3
+"""Sent twice, they are fewer than may be out unrecorded."""
 
 
 class Deliveries(MemoryDeliveries):
@@ -165,3 +167,18 @@ async def test_an_outage_longer_than_a_lease_repeats_nothing() -> None:
             await outbox.record()
     assert {one["state"] for one in deliveries.deliveries.values()} == {"sent"}
     assert len(mailbox.messages) == COUNT
+
+
+async def test_what_was_not_taken_is_sent_by_who_leases_it_next() -> None:
+    (deliveries, citizens), mailbox, lease = await waiting(FEW), Mailbox(), 3.0
+    short = {"smtp_timeout_seconds": 0.5, "photo_timeout_seconds": 0.1, "delivery_lease_seconds": lease}
+    outbox, settings = outbox_of(deliveries, citizens, Issued(), **short)
+    mailbox.on_data = lambda _: "451 later"
+    async with mail_server(settings.smtp_port, mailbox):
+        await outbox.turn()
+        async with at_work(outbox, settings), asyncio.timeout(15):
+            await asyncio.sleep(lease + 0.1)
+            assert mailbox.messages == []
+            all_sent = when(mailbox, FEW)
+            await outbox.turn()  # before the refusals are recorded
+            await all_sent.wait()
