@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -40,9 +41,8 @@ _AGAIN_SECONDS = 2.0
 _FETCH_WAIT_MS = 100
 """A fetch waits so long for records to come. It asks for those partitions only of which nothing waits to be taken, and
 there is one at a time: what came of the others meanwhile, and a backlog that is left in a few of them, wait for it."""
-_LOOK_MS = 5
-"""FastStream waits so long for records that have come to the process, then rests as long without looking, 200 ms
-unless it is told otherwise; what comes meanwhile waits, at each desk that an event goes to."""
+_LOOK_MS = 1000
+"""Records are taken when they come to the process; if none do, it is looked again after so long."""
 _BEHIND, _CAUGHT_UP = 2000, 300
 """A service with more records left to take than the first takes no breath until there are fewer than the second."""
 
@@ -82,8 +82,6 @@ class EventConsumer:
             *self._topics,
             group_id=group,
             batch=True,
-            max_records=settings.consumer_batch,
-            batch_timeout_ms=_LOOK_MS,
             max_partition_fetch_bytes=_FETCHED_BYTES,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             auto_offset_reset="earliest",
@@ -93,6 +91,10 @@ class EventConsumer:
             decoder=_itself,
         )
         self.subscriber(self._receive)
+        self._batch = settings.consumer_batch
+        # FastStream's own waits for records, then rests as long without looking: what comes meanwhile waits at each
+        # desk that an event goes to, or the process is busy with looking where nothing happens.
+        self.subscriber.get_msg = self._next  # type: ignore[method-assign]
 
     async def start(self) -> None:
         """Join the group and begin. Raises `KafkaError` if the broker cannot be reached."""
@@ -124,6 +126,11 @@ class EventConsumer:
     def stalled(self) -> bool:
         """There is something to take, and nothing has been taken for a minute: the process should be restarted."""
         return self.lag > 0 and time.monotonic() - self._progress_at > _STALLED.total_seconds()
+
+    async def _next(self, consumer: AIOKafkaConsumer) -> tuple[ConsumerRecord, ...]:
+        """The next batch as soon as there is something, or nothing after a while."""
+        found = await consumer.getmany(timeout_ms=_LOOK_MS, max_records=self._batch)
+        return tuple(chain.from_iterable(found.values()))
 
     async def _receive(self, message: KafkaMessage) -> None:
         records: tuple[ConsumerRecord, ...] = message.raw_message

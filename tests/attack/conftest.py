@@ -112,7 +112,7 @@ class World:
         return receipt
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def attacked(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Target]]:
     """Five services in a namespace of their own."""
     settings = LocalSettings(
@@ -135,7 +135,7 @@ def attacked(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iter
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def world(attacked: tuple[System, Target]) -> AsyncIterator[World]:
     """The system with people and complaints in it."""
     system, target = attacked

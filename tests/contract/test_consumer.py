@@ -31,6 +31,7 @@ from tests.support.running import until
 
 SERVICE = "sla"
 TOPICS = tuple(transition.topic for transition in STRAIGHT)
+BATCH = 50
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def settings(servers: Servers, namespace: str) -> ServiceSettings:
         kafka_bootstrap=servers.kafka_bootstrap,
         mongo_url=servers.mongo_url,
         topic_partitions=2,
-        consumer_batch=50,
+        consumer_batch=BATCH,
     )
     await topics.create(made)
     return made
@@ -49,7 +50,7 @@ async def settings(servers: Servers, namespace: str) -> ServiceSettings:
 @pytest.fixture(params=["memory", "kafka"])
 def site(request: pytest.FixtureRequest) -> Site:
     if request.param == "memory":
-        return MemorySite(ServiceSettings(namespace="memory", topic_partitions=2, consumer_batch=50))
+        return MemorySite(ServiceSettings(namespace="memory", topic_partitions=2, consumer_batch=BATCH))
     return KafkaSite(request.getfixturevalue("settings"))
 
 
@@ -74,10 +75,12 @@ class Reader:
     def __init__(self) -> None:
         self.taken: list[str] = []
         self.calls = 0
+        self.most = 0
         self.fails: Callable[[Event], object] = lambda _: None
 
     async def __call__(self, events: Sequence[Event]) -> None:
         self.calls += 1
+        self.most = max(self.most, len(events))
         for event in events:
             self.fails(event)
         self.taken += [event.id for event in events]
@@ -132,6 +135,7 @@ async def test_every_event_arrives_in_batches(site: Site, publisher: Publisher) 
         await reader.has(*events)
         assert sorted(reader.taken) == sorted(event.id for event in events)
         assert reader.calls < len(events) / 5
+        assert reader.most <= BATCH
 
         async def level() -> bool:
             return await site.committed(SERVICE, TOPICS) == len(events) and getattr(consumer, "lag", 0) == 0

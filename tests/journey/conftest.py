@@ -11,7 +11,7 @@ from deploy.local.servers import Servers
 from deploy.local.settings import LocalSettings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system_settings(servers: Servers) -> LocalSettings:
     """The session's servers, free ports, and a namespace that nothing else uses."""
     return LocalSettings(
@@ -19,7 +19,7 @@ def system_settings(servers: Servers) -> LocalSettings:
     ).on_free_ports()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(system_settings: LocalSettings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Five services; whoever stops one starts it again."""
     with running_system(tmp_path_factory.mktemp("system"), settings=system_settings, say=lambda _: None) as running:
