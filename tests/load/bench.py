@@ -16,13 +16,19 @@ from tests.load.row import Effort, Row, Size
 
 
 class Bench:
-    """The results of one size of run. A smoke run's stay in ``build`` and never touch the page."""
+    """The results of one size of run. A smoke run's stay in ``build`` and never touch the page.
+
+    What the page was written from is kept beside it, so that a row can be measured anew where nobody has measured the
+    others; without them there is no page to publish, and what there is stays in ``build``.
+    """
 
     def __init__(self, build: Path, size: Size, published: Path = Path("docs/bench.md")) -> None:
         self._size: Size = size
         self._folder = build / ("bench-quick" if size == "quick" else "bench")
         self._results = build / ("bench-quick.json" if size == "quick" else "bench.json")
-        self._page = self._folder / "bench.md" if size == "quick" else published
+        self._page = self._folder / "bench.md"
+        self._published = None if size == "quick" else published
+        self._published_results = published.with_suffix("") / "results.json"
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -34,6 +40,7 @@ class Bench:
         """Measure ``rows``; the exit code: 0 if each was measured and all that it did was proved."""
         self._folder.mkdir(parents=True, exist_ok=True)
         failed = []
+        written = self._page
         with ending_on_signals():
             for row in rows:
                 if resume and self._has(row.name):
@@ -41,8 +48,8 @@ class Bench:
                     continue
                 if not self._measure(row):
                     failed.append(row.name)
-                self.write_page(order)
-        self.say(f"Results: {self._results}; page: {self._page}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
+                written = self.write_page(order)
+        self.say(f"Results: {self._results}; page: {written}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
         return 1 if failed else 0
 
     def _measure(self, row: Row) -> bool:
@@ -75,22 +82,34 @@ class Bench:
 
     def results(self) -> dict[str, Any]:
         """All rows' results so far, by name."""
-        found: dict[str, Any] = json.loads(self._results.read_text())["rows"] if self._results.exists() else {}
-        return found
+        for file in (self._results, *([self._published_results] if self._published else [])):
+            if file.exists():
+                found: dict[str, Any] = json.loads(file.read_text())["rows"]
+                return found
+        return {}
 
     def _keep(self, name: str, document: dict[str, Any]) -> None:
-        rows = self.results() | {name: document}
-        unfinished = self._results.with_suffix(".part")
-        unfinished.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
-        unfinished.rename(self._results)
+        _write(self._results, self.results() | {name: document})
 
     def _has(self, name: str) -> bool:
         found = self.results().get(name)
         return bool(found and found["commit"] == commit() != "unknown" and all(found["proofs"].values()))
 
-    def write_page(self, order: Sequence[Row]) -> None:
-        """Write the page and its plots."""
-        page.write(self._page, self.results(), order)
+    def write_page(self, order: Sequence[Row]) -> Path:
+        """Write the page and its plots; returns where: it is published once every row has been measured."""
+        results = self.results()
+        if self._published is None or any(row.name not in results for row in order):
+            page.write(self._page, results, order)
+            return self._page
+        page.write(self._published, results, order)
+        _write(self._published_results, results)
+        return self._published
+
+
+def _write(file: Path, rows: dict[str, Any]) -> None:
+    unfinished = file.with_suffix(".part")
+    unfinished.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    unfinished.rename(file)
 
 
 def commit() -> str:

@@ -14,7 +14,8 @@ Result = Mapping[str, Any]
 
 _INTRODUCTION = """# Speed, beside floors
 
-Written by `make bench`; the figures in full are in `build/bench.json`. Every row is a ratio: what this system does,
+Written by `make bench`; the figures in full are in `build/bench.json`, and those of this page in
+`docs/bench/results.json`, so that a row can be measured anew by itself. Every row is a ratio: what this system does,
 and beside it, measured in turn on the same machine in the same session, a floor that does the least with the same
 libraries, or the system itself in another state. Peers' figures are quoted as they were published and were not measured
 here. Medians of the runs, with the smallest and the largest.

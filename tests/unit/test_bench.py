@@ -59,16 +59,34 @@ def test_each_row_is_kept_at_once_and_the_others_stay(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "build", "usual", tmp_path / "docs" / "bench.md")
     rows = (Pretended("one"), Pretended("broken"), Pretended("two", proved=False))
     assert bench.run(rows, rows) == 1
-    kept = json.loads((tmp_path / "build" / "bench.json").read_text())["rows"]
-    assert sorted(kept) == ["one", "two"]
+    assert rows_in(tmp_path / "build" / "bench.json") == ["one", "two"]
     assert bench.run(rows[:1], rows) == 0
-    assert sorted(json.loads((tmp_path / "build" / "bench.json").read_text())["rows"]) == ["one", "two"]
-    page = (tmp_path / "docs" / "bench.md").read_text()
+    assert rows_in(tmp_path / "build" / "bench.json") == ["one", "two"]
+    page = (tmp_path / "build" / "bench" / "bench.md").read_text()
     assert "1.50x" in page
     assert "Not measured yet: broken" in page
     assert "not so: proved" in page
-    drawn = {plot.name for plot in (tmp_path / "docs" / "bench").glob("*.svg")}
+    drawn = {plot.name for plot in (tmp_path / "build" / "bench" / "bench").glob("*.svg")}
     assert drawn == {"ratios.svg", "cpu-one.svg", "cpu-two.svg", "one-1.svg", "two-1.svg"}
+    assert not (tmp_path / "docs").exists(), "a page without all rows is not published"
+
+
+@pytest.mark.usefixtures("idle")
+def test_one_row_is_measured_anew_where_the_others_were_measured_elsewhere(tmp_path: Path) -> None:
+    published = tmp_path / "docs" / "bench.md"
+    rows = (Pretended("one"), Pretended("two"))
+    assert Bench(tmp_path / "there" / "build", "usual", published).run(rows, rows) == 0
+    assert "Not measured" not in published.read_text()
+    changed = (rows[0], Pretended("two", how="In another way."))
+    assert Bench(tmp_path / "here" / "build", "usual", published).run(changed[1:], changed) == 0
+    assert rows_in(tmp_path / "here" / "build" / "bench.json") == ["one", "two"]
+    assert "Not at all." in published.read_text()
+    assert "In another way." in published.read_text()
+    assert rows_in(published.with_suffix("") / "results.json") == ["one", "two"]
+
+
+def rows_in(file: Path) -> list[str]:
+    return sorted(json.loads(file.read_text())["rows"])
 
 
 @pytest.mark.usefixtures("idle")
