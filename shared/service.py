@@ -6,6 +6,7 @@ and the application starts without its servers: ``/health/ready`` names what is 
 
 import asyncio
 import gc
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -337,6 +338,9 @@ def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
     # answer that it gets; and collecting garbage every 700 objects finds little in a service that makes few cycles.
     sys.setswitchinterval(0.0005)
     gc.set_threshold(20_000, 20, 20)
+    # The server hands the signal that ended it on to whoever it was for before. By itself SIGTERM would end the process
+    # at once, and what Python cleans up at its end, such as the photo workers' folder in /tmp, would be left there.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         app,
         host=settings.host,

@@ -23,9 +23,10 @@ READY = "Ready after ([0-9.]+) s"
 
 
 @contextlib.contextmanager
-def up(data: Path, settings: LocalSettings) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
+def up(data: Path, settings: LocalSettings, temporary: Path) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
     """A launcher on the ports of `settings`, and the lines that it has written so far."""
     own = {f"LAPOR_{name.upper()}": str(getattr(settings, name)) for name in settings.own_ports()}
+    own["TMPDIR"] = str(temporary)
     run = subprocess.Popen(
         [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(data)],
         env={**os.environ, **own},
@@ -48,7 +49,9 @@ def up(data: Path, settings: LocalSettings) -> Iterator[tuple["subprocess.Popen[
 @pytest.mark.timeout(240)
 def test_up_is_ready_in_time_ends_by_a_signal_and_tells_a_death(tmp_path: Path) -> None:
     settings = LocalSettings().on_free_ports()
-    with up(tmp_path / "data", settings) as (run, lines):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with up(tmp_path / "data", settings, temporary) as (run, lines):
         appears(READY, lines, 90)
         below = psutil.Process(run.pid).children(recursive=True)
         for name in SERVICES:
@@ -56,10 +59,12 @@ def test_up_is_ready_in_time_ends_by_a_signal_and_tells_a_death(tmp_path: Path) 
             assert httpx.get(f"{address}/health/ready").status_code == 200
             assert address in "".join(lines)
         assert "koordinator@lapor.localhost" in "".join(lines)
+        assert list(temporary.iterdir()), "what the processes keep for themselves is there"
         run.send_signal(signal.SIGTERM)
         assert run.wait(40) == 0
         assert all(ended(process.pid, 1) for process in below)
-    with up(tmp_path / "data", settings) as (run, lines):
+        assert list(temporary.iterdir()) == []
+    with up(tmp_path / "data", settings, temporary) as (run, lines):
         appears(READY, lines, 60)
         below = psutil.Process(run.pid).children(recursive=True)
         next(process for process in below if "services.sla" in process.cmdline()).kill()

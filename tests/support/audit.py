@@ -1,7 +1,9 @@
 """A key for the audit log, and writers of it in processes of their own (``python -m tests.support.audit``)."""
 
 import asyncio
+import atexit
 import secrets
+import shutil
 import sys
 import tempfile
 from functools import cache
@@ -17,8 +19,10 @@ WRITERS, EACH = 20, 10
 
 @cache
 def audit_key() -> Path:
-    """A key file that all tests of a run share."""
-    path = Path(tempfile.mkdtemp(prefix="lapor-audit-")) / "audit-key"
+    """A key file that all tests of a run share, until its end."""
+    folder = Path(tempfile.mkdtemp(prefix="lapor-audit-"))
+    atexit.register(shutil.rmtree, folder)
+    path = folder / "audit-key"
     path.write_bytes(secrets.token_bytes(32))
     return path
 
