@@ -27,7 +27,7 @@ from shared.storage import ASCENDING, DESCENDING, Documents, IndexModel
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 ANY_TIME: Mapping[str, Any] = {"$gt": BEGINNING}
 """Dates of any time: of a field that may be null, those that are not."""
-KEYS = (300, 3000)
+KEYS = (300, 2000)
 """Entries of an index that one page looks at, where they tell by themselves what is picked: at first, and at most."""
 DOCUMENTS = (500,)
 """Entries whose documents one page looks at, where only these tell, at most."""
