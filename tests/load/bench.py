@@ -40,7 +40,6 @@ class Bench:
         """Measure ``rows``; the exit code: 0 if each was measured and all that it did was proved."""
         self._folder.mkdir(parents=True, exist_ok=True)
         failed = []
-        written = self._page
         with ending_on_signals():
             for row in rows:
                 if resume and self._has(row.name):
@@ -48,8 +47,9 @@ class Bench:
                     continue
                 if not self._measure(row):
                     failed.append(row.name)
-                written = self.write_page(order)
-        self.say(f"Results: {self._results}; page: {written}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
+                self.write_page(order)
+        place = self._page_for(self.results(), order)
+        self.say(f"Results: {self._results}; page: {place}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
         return 1 if failed else 0
 
     def _measure(self, row: Row) -> bool:
@@ -82,11 +82,7 @@ class Bench:
 
     def results(self) -> dict[str, Any]:
         """All rows' results so far, by name."""
-        for file in (self._results, *([self._published_results] if self._published else [])):
-            if file.exists():
-                found: dict[str, Any] = json.loads(file.read_text())["rows"]
-                return found
-        return {}
+        return _read(self._results) or (_read(self._published_results) if self._published else {})
 
     def _keep(self, name: str, document: dict[str, Any]) -> None:
         _write(self._results, self.results() | {name: document})
@@ -95,15 +91,24 @@ class Bench:
         found = self.results().get(name)
         return bool(found and found["commit"] == commit() != "unknown" and all(found["proofs"].values()))
 
-    def write_page(self, order: Sequence[Row]) -> Path:
-        """Write the page and its plots; returns where: it is published once every row has been measured."""
+    def write_page(self, order: Sequence[Row]) -> None:
+        """Write the page and its plots, and what they were written from if it is published."""
         results = self.results()
-        if self._published is None or any(row.name not in results for row in order):
-            page.write(self._page, results, order)
-            return self._page
-        page.write(self._published, results, order)
-        _write(self._published_results, results)
-        return self._published
+        place = self._page_for(results, order)
+        page.write(place, results, order)
+        if place == self._published:
+            _write(self._published_results, results)
+
+    def _page_for(self, results: dict[str, Any], order: Sequence[Row]) -> Path:
+        """Where the page belongs: it is published once every row has been measured."""
+        if self._published and all(row.name in results for row in order):
+            return self._published
+        return self._page
+
+
+def _read(file: Path) -> dict[str, Any]:
+    rows: dict[str, Any] = json.loads(file.read_text())["rows"] if file.exists() else {}
+    return rows
 
 
 def _write(file: Path, rows: dict[str, Any]) -> None:

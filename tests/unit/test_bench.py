@@ -90,6 +90,20 @@ def rows_in(file: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("idle")
+def test_a_run_that_finds_all_measured_names_the_page_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = tmp_path / "docs" / "bench.md"
+    bench, row = Bench(tmp_path / "build", "usual", published), Pretended("one")
+    assert bench.run([row], [row]) == 0
+    capsys.readouterr()
+    assert bench.run([row], [row], resume=True) == 0
+    told = capsys.readouterr().out
+    assert "measured already" in told
+    assert f"page: {published}" in told
+
+
+@pytest.mark.usefixtures("idle")
 def test_a_smoke_run_leaves_the_page_and_the_results_alone(tmp_path: Path) -> None:
     published = tmp_path / "docs" / "bench.md"
     row = Pretended("one")
