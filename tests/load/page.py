@@ -50,6 +50,7 @@ def _machine(results: Sequence[Result]) -> str:
     if not results:
         return ""
     told = results[-1]["machine"]
+    paces = [result["machine"]["pace"] for result in results if "pace" in result["machine"]]
     versions = ", ".join(f"{name} {version}" for name, version in told["packages"].items())
     lines = [
         "## The machine",
@@ -57,7 +58,8 @@ def _machine(results: Sequence[Result]) -> str:
         f"{told['cores']} cores ({told['processor'] or 'unnamed'}), {told['memory_gib']} GiB, {told['system']}; Python "
         f"{told['python']}, Kafka {told['kafka']}, {versions}.",
         "",
-        "Kafka, mongod, the SMTP server, the services and the load generator share it.",
+        "Kafka, mongod, the SMTP server, the services and the load generator share it."
+        + (f" A core made {min(paces):g} to {max(paces):g} million turns of plain Python a second." if paces else ""),
         "",
     ]
     busy = [f"- {result['title']}: {said}" for result in results if (said := warning(result["machine"]))]
@@ -110,10 +112,16 @@ def _section(name: str, result: Result, plots: Path, drawn: set[Path]) -> str:
         lines += [f"![{series['title']}]({plots.name}/{path.name})", ""]
     lines += [
         f"Measured {result['measured_at'][:16].replace('T', ' ')} UTC at commit `{result['commit']}` in "
-        f"{result['seconds']:.0f} s; before it {100 * result['machine']['busy_before']:.0f} % of the processors busy.",
+        f"{result['seconds']:.0f} s; before it {100 * result['machine']['busy_before']:.0f} % of the processors busy"
+        f"{_pace(result['machine'])}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _pace(machine: Mapping[str, Any]) -> str:
+    """How fast the machine was then; rows that were kept from before this was measured do not tell."""
+    return f", and a core made {machine['pace']:g} million turns of plain Python a second" if "pace" in machine else ""
 
 
 def _median(spread: Mapping[str, Any], unit: str) -> str:

@@ -51,7 +51,8 @@ class Pretended:
 
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "others_share", lambda _: 0.0)  # it would wait for two seconds to find out
+    monkeypatch.setattr(machine, "others_share", lambda _: 0.0)  # it would wait for seconds to find out
+    monkeypatch.setattr(machine, "pace", lambda: 12.3)
 
 
 @pytest.mark.usefixtures("idle")
@@ -81,6 +82,7 @@ def test_one_row_is_measured_anew_where_the_others_were_measured_elsewhere(tmp_p
     assert Bench(tmp_path / "here" / "build", "usual", published).run(changed[1:], changed) == 0
     assert rows_in(tmp_path / "here" / "build" / "bench.json") == ["one", "two"]
     assert "Not at all." in published.read_text()
+    assert "12.3 million turns" in published.read_text()
     assert "In another way." in published.read_text()
     assert rows_in(published.with_suffix("") / "results.json") == ["one", "two"]
 
@@ -110,6 +112,12 @@ def test_a_smoke_run_leaves_the_page_and_the_results_alone(tmp_path: Path) -> No
     assert Bench(tmp_path / "build", "quick", published).run([row], [row]) == 0
     assert not published.exists()
     assert not (tmp_path / "build" / "bench.json").exists()
+
+
+def test_how_fast_the_machine_is_does_not_depend_on_the_moment() -> None:
+    first, second = machine.pace(), machine.pace()
+    assert 1 < first < 1000, "million turns a second of any machine and any Python"
+    assert max(first, second) < 3 * min(first, second)
 
 
 def test_a_busy_machine_is_told() -> None:
