@@ -14,14 +14,16 @@ from shared import agency_feed
 from shared.agency_feed import agency_topic
 from shared.events import EVENTS, Assigned
 
+_BINDING = (
+    "CloudEvents 1.0 in Kafka binary mode; the key is the complaint's id. "
+    "A header traceparent (W3C Trace Context) names the request that led to the event, if one did."
+)
 _AGENCIES = "issue.agency.assigned"
 
 
 def document(service: str, consumes: Sequence[str], issues: Sequence[str], prefix: str = "lapor.") -> dict[str, Any]:
     """The AsyncAPI document of one service; topics without the namespace's prefix."""
-    broker = KafkaBroker(
-        "kafka:9092", description="CloudEvents 1.0 in Kafka binary mode; the key is the complaint's id."
-    )
+    broker = KafkaBroker("kafka:9092", description=_BINDING)
     for topic in consumes:
         model = EVENTS[topic]
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -69,16 +70,23 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one caller wants written. ``current`` is the document it decided by, per complaint (None: there was
-    none)."""
+    """What one caller wants written. ``current`` is the document it decided by, per complaint (None: there was none);
+    ``trace`` the trace context of its request, which goes with the event."""
 
     event: Event
     idempotency: Idempotency | None = None
     current: Mapping[str, Document | None] = field(default_factory=dict)
+    trace: str | None = None
 
 
-Written = tuple[Event, "asyncio.Future[bool]"]
-"""An event that the journal holds, and whether it came into the documents, once that is known."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An event that the journal holds, with its trace context, and whether it came into the documents, once that is
+    known."""
+
+    event: Event
+    trace: str | None
+    projected: "asyncio.Future[bool]"
 
 
 class JournalStore(Protocol):
@@ -91,8 +99,8 @@ class JournalStore(Protocol):
     async def find_key(self, key: str) -> tuple[str, Event] | None:
         """The request hash and the event stored under an idempotency key."""
 
-    async def unpublished(self, before: datetime, limit: int) -> list[Event]:
-        """Entries recorded before a moment and not marked, oldest first."""
+    async def unpublished(self, before: datetime, limit: int) -> list[Entry]:
+        """Entries recorded before a moment and not marked, oldest first: their events and trace contexts."""
 
     async def count_unpublished(self) -> int:
         """How many entries are not marked."""
@@ -101,11 +109,15 @@ class JournalStore(Protocol):
         """Mark entries as published."""
 
 
+NO_TRACES: Mapping[str, str] = MappingProxyType({})
+
+
 class EventPublisher(Protocol):
     """What brings events to their topics."""
 
-    async def publish(self, events: Sequence[Event]) -> list[str]:
-        """Send each event; returns the ids of those that the broker has acknowledged. Does not raise."""
+    async def publish(self, events: Sequence[Event], traces: Mapping[str, str] = NO_TRACES, /) -> list[str]:
+        """Send each event, with the trace context that ``traces`` has for its id; returns the ids of those that the
+        broker has acknowledged. Does not raise."""
 
 
 class Projecting(Protocol):
@@ -177,7 +189,8 @@ class Journal:
             raise Overloaded
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self._waiting.put_nowait((Entry(event, idempotency, current or {}), written))
+            entry = Entry(event, idempotency, current or {}, telemetry.TRACE.get())
+            self._waiting.put_nowait((entry, written))
         except asyncio.QueueFull:
             raise Overloaded from None
         try:
@@ -223,7 +236,7 @@ class Journal:
         projected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         for entry in stored:
             with suppress(asyncio.QueueFull):  # the relay takes what finds no room
-                self._unsent.put_nowait((entry.event, projected))
+                self._unsent.put_nowait(Written(entry.event, entry.trace, projected))
                 self._under_way.add(entry.event.id)
         there = False
         try:
@@ -256,14 +269,15 @@ class Journal:
             batch = await _take(self._unsent, self._batch)
             sent: set[str] = set()
             try:
-                sent = set(await self._publisher.publish([event for event, _ in batch]))
-                for event, projected in batch:
-                    if event.id in sent:
-                        self._unmarked.put_nowait((event, projected))
+                traces = {one.event.id: one.trace for one in batch if one.trace}
+                sent = set(await self._publisher.publish([one.event for one in batch], traces))
+                for one in batch:
+                    if one.event.id in sent:
+                        self._unmarked.put_nowait(one)
             except Exception:
                 log.exception("publishing failed; the relay repeats it", entries=len(batch))
             finally:
-                self._under_way -= {event.id for event, _ in batch} - sent
+                self._under_way -= {one.event.id for one in batch} - sent
                 for _ in batch:
                     self._unsent.task_done()
             if self._unsent.qsize() < self._batch:
@@ -276,11 +290,11 @@ class Journal:
             batch = await _take(self._unmarked, self._batch)
             try:
                 # shielded: who waits and is cancelled must not cancel what the writer has to say
-                await self._mark_kept([event for event, projected in batch if await asyncio.shield(projected)])
+                await self._mark_kept([one.event for one in batch if await asyncio.shield(one.projected)])
             except Exception:
                 log.exception("marking failed; the relay publishes again", entries=len(batch))
             finally:
-                self._under_way -= {event.id for event, _ in batch}
+                self._under_way -= {one.event.id for one in batch}
                 for _ in batch:
                     self._unmarked.task_done()
             if self._unmarked.qsize() < self._batch:
@@ -317,12 +331,12 @@ class Journal:
         while True:
             under_way = frozenset(self._under_way)
             found = await self._store.unpublished(now() - self._relay_after, self._batch)
-            events = [event for event in found if event.id not in under_way]
+            events = [entry.event for entry in found if entry.event.id not in under_way]
             if not events:
                 break
             for projection in self._projections:
                 await projection.apply(events)
-            sent = set(await self._publisher.publish(events))
+            sent = set(await self._publisher.publish(events, {e.event.id: e.trace for e in found if e.trace}))
             marked = await self._mark_kept([event for event in events if event.id in sent])
             total += marked
             if marked < len(found):

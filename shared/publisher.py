@@ -19,6 +19,7 @@ from aiokafka.errors import (
 
 from shared.agency_feed import no_copies
 from shared.events import Event
+from shared.journal import NO_TRACES
 from shared.records import Headers, headers_of, value_of
 
 log = structlog.get_logger()
@@ -63,16 +64,17 @@ class Publisher:
         self._lock = asyncio.Lock()
         self._known: set[str] = set()
 
-    async def publish(self, events: Sequence[Event]) -> list[str]:
-        """Send events to their topics; returns the ids that the brokers have acknowledged, those with copies only when
-        every copy is. Does not raise."""
+    async def publish(self, events: Sequence[Event], traces: Mapping[str, str] = NO_TRACES, /) -> list[str]:
+        """Send events to their topics, with the trace contexts that ``traces`` has for their ids; returns the ids that
+        the brokers have acknowledged, those with copies only when every copy is. Does not raise."""
         copies = [copy for event in events for copy in self._copies(event)]  # after the events: a copy delays none
-        outcome = await self.send([self._record(topic, e) for topic, e in (*((e.topic, e) for e in events), *copies)])
+        issued = (*((event.topic, event) for event in events), *copies)
+        outcome = await self.send([self._record(topic, event, traces.get(event.id)) for topic, event in issued])
         unsent = {copy.id for (_, copy), sent in zip(copies, outcome[len(events) :], strict=True) if not sent}
         return [e.id for e, sent in zip(events, outcome, strict=False) if sent and e.id not in unsent]
 
-    def _record(self, topic: str, event: Event) -> Record:
-        return (self._prefix + topic, event.key.encode(), value_of(event), headers_of(event, self._source))
+    def _record(self, topic: str, event: Event, trace: str | None = None) -> Record:
+        return (self._prefix + topic, event.key.encode(), value_of(event), headers_of(event, self._source, trace))
 
     async def send(self, records: Sequence[Record]) -> list[bool]:
         """Send records; per record whether it was acknowledged within the wait. Does not raise."""

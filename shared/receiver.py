@@ -19,7 +19,7 @@ from shared import telemetry
 from shared.events import RESTRICTED, Event, now
 from shared.journal import Overloaded
 from shared.publisher import Record
-from shared.records import Malformed, from_record
+from shared.records import Malformed, from_record, trace_of
 from shared.storage import TRANSIENT, refusal
 from shared.topics import dead_letters
 
@@ -83,7 +83,8 @@ class Receiver:
             except Malformed as reason:
                 bad.append((record, str(reason)))
             except Exception as error:  # noqa: BLE001 - whatever a record does to the decoder, it holds up nobody
-                self._log("a record broke the decoder", error, [record], topic=record.topic, offset=record.offset)
+                about = {"topic": record.topic, "offset": record.offset, "trace_id": trace_of(record.headers)}
+                self._log("a record broke the decoder", error, [record], **about)
                 bad.append((record, repr(error)))
             else:
                 events.append((event, record))
@@ -132,7 +133,8 @@ class Receiver:
             except _PASSES:
                 raise
             except Exception as error:  # noqa: BLE001 - logged by `_log`
-                self._log("an event failed", error, [record], event_id=event.id, attempt=attempt)
+                about = {"event_id": event.id, "attempt": attempt, "trace_id": trace_of(record.headers)}
+                self._log("an event failed", error, [record], **about)
                 if attempt == ATTEMPTS:
                     return [(record, f"{type(error).__name__}: {error}")]
         return []
@@ -175,7 +177,12 @@ class Receiver:
             raise DeadLettersUnavailable
         for record, reason in bad:
             log.error(
-                "dead letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=reason
+                "dead letter",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=reason,
+                trace_id=trace_of(record.headers),
             )
             telemetry.DEAD_LETTERS.labels(self._short(record.topic)).inc()
 

@@ -1,7 +1,8 @@
 """Events as Kafka records: the only place where the one becomes the other.
 
 CloudEvents 1.0 in Kafka binary mode (CloudEvents Kafka binding, section 3.2): attributes in ``ce_*`` headers, plain
-JSON as the value, the complaint's id as the key.
+JSON as the value, the complaint's id as the key. Where a request led to the event, W3C's ``traceparent`` names it: its
+trace id is in that service's log lines and was the answer's ``x-trace-id``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import ValidationError
 
 from shared.events import EVENTS, ChainEvent, ContactErased, Event
+from shared.telemetry import trace_id
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -36,6 +38,11 @@ def headers_of(event: Event, source: str, traceparent: str | None = None) -> lis
     if traceparent:
         attributes["traceparent"] = traceparent
     return [(name, value.encode()) for name, value in attributes.items()]
+
+
+def trace_of(headers: Iterable[tuple[str, bytes]]) -> str | None:
+    """The id of the trace that a record belongs to, whoever sent it; None if it names none."""
+    return trace_id(next((value for name, value in headers if name == "traceparent"), None))
 
 
 def value_of(event: Event) -> bytes | None:

@@ -162,6 +162,8 @@ class MongoJournal:
                 "recorded_at": recorded_at,
                 "published": False,
             }
+            if entry.trace:
+                document["traceparent"] = entry.trace
             if entry.idempotency:
                 document["idempotency"] = {"key": entry.idempotency.key, "request": entry.idempotency.request}
             documents.append(document)
@@ -188,9 +190,10 @@ class MongoJournal:
             raise AutoReconnect("the entry is not yet confirmed by a majority; its outcome is unknown")
         return found["idempotency"]["request"], from_document(found["topic"], found["event"])
 
-    async def unpublished(self, before: datetime, limit: int) -> list[Event]:
+    async def unpublished(self, before: datetime, limit: int) -> list[Entry]:
         cursor = self._durable.find({"published": False, "recorded_at": {"$lt": before}}).sort("recorded_at", ASCENDING)
-        return [from_document(d["topic"], d["event"]) for d in await cursor.limit(limit).to_list(limit)]
+        found = await cursor.limit(limit).to_list(limit)
+        return [Entry(from_document(d["topic"], d["event"]), trace=d.get("traceparent")) for d in found]
 
     async def count_unpublished(self) -> int:
         return await self._durable.count_documents({"published": False}, hint="unpublished")

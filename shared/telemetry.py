@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Iterable
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -44,7 +45,9 @@ CONSUMER_PROGRESS = Gauge(
 )
 DEAD_LETTERS = Counter("lapor_dead_letters_total", "Records put aside as unusable.", ["topic"])
 
-_TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
+TRACE: ContextVar[str | None] = ContextVar("TRACE", default=None)
+"""The trace context (W3C ``traceparent``) of the request being answered; None where none is."""
+_TRACEPARENT = re.compile(r"^00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 
 
 def begin_at_zero(consumes: Iterable[str], issues: Collection[str]) -> None:
@@ -108,10 +111,10 @@ def bind_account(account_id: str) -> None:
     structlog.contextvars.bind_contextvars(account=account_id)
 
 
-def traceparent() -> str | None:
-    """The W3C trace context of the request being answered."""
-    value = structlog.contextvars.get_contextvars().get("traceparent")
-    return value if isinstance(value, str) else None
+def trace_id(header: bytes | None) -> str | None:
+    """The trace that a ``traceparent`` header names, whoever wrote it; None if it names none."""
+    match = _TRACEPARENT.match(header.decode("latin-1")) if header else None
+    return match.group(1) if match else None
 
 
 @lru_cache(1000)  # to find a series takes as long as to count in it
@@ -121,7 +124,11 @@ def _requests(method: str, route: str, status: str) -> Histogram:
 
 class Observe:
     """ASGI middleware: rate, errors and duration per route, the trace context, and one log line per request that failed
-    or that nobody was let in with (OWASP ASVS 16.3)."""
+    or that nobody was let in with (OWASP ASVS 16.3).
+
+    Each request begins a trace of its own, as W3C Trace Context allows at a border of trust: its id goes with the
+    events to everybody who reads them, and one that callers choose would say which anonymous reports are one person's.
+    Theirs is in the log lines, beside it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -131,11 +138,13 @@ class Observe:
             await self._app(scope, receive, send)
             return
         fresh = secrets.token_hex(24)
-        given = next((value for name, value in scope["headers"] if name == b"traceparent"), None)
-        match = _TRACEPARENT.match(given.decode("latin-1")) if given else None
-        trace_id = match.group(1) if match else fresh[:32]
+        trace = fresh[:32]
+        TRACE.set(f"00-{trace}-{fresh[32:]}-01")
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(trace_id=trace_id, traceparent=f"00-{trace_id}-{fresh[32:]}-01")
+        structlog.contextvars.bind_contextvars(trace_id=trace)
+        theirs = trace_id(next((value for name, value in scope["headers"] if name == b"traceparent"), None))
+        if theirs:
+            structlog.contextvars.bind_contextvars(caller_trace_id=theirs)
         status = 500
         started = time.perf_counter()
 
@@ -143,7 +152,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-trace-id", trace_id.encode())]
+                message["headers"] = [*message.get("headers", ()), (b"x-trace-id", trace.encode())]
             await send(message)
 
         HTTP_IN_PROGRESS.inc()

@@ -22,7 +22,7 @@ from shared.storage import connect
 from shared.topics import agency_of
 from tests.contract.brokers import KafkaSite
 from tests.support.audit import audit_key
-from tests.support.events import PERKIM, PUPR, Chain
+from tests.support.events import PERKIM, PUPR, TRACE, Chain
 from tests.support.running import until
 
 
@@ -55,10 +55,11 @@ async def test_an_assignment_goes_to_its_agency_too_without_the_people_in_it(
     await topics.create(settings, [PUPR.code, PERKIM.code])
     mine, theirs = assigned(), assigned(PERKIM)
     other = Chain().last
-    assert await publisher.publish([mine, theirs, other]) == [mine.id, theirs.id, other.id]
+    assert await publisher.publish([mine, theirs, other], {mine.id: TRACE}) == [mine.id, theirs.id, other.id]
     site = KafkaSite(settings)
     (record,) = await site.read(1, settings.topic_prefix + agency_topic("DPUPR"))
     assert dict(record.headers)["ce_id"] == mine.id.encode()
+    assert dict(record.headers)["traceparent"] == TRACE.encode()
     assert mine.reporter_id.encode() not in record.value
     assert mine.actor.id.encode() not in record.value
     event = from_record(Assigned.topic, record.key, record.value, record.headers)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+import structlog
 from aiokafka import AIOKafkaConsumer
 from faststream import AckPolicy
 
@@ -25,7 +26,7 @@ from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import TRANSIENT
 from tests.contract.brokers import Consumer, KafkaSite, MemorySite, Site
-from tests.support.events import STRAIGHT, Chain
+from tests.support.events import STRAIGHT, TRACE, Chain
 from tests.support.memory import MemoryDocuments
 from tests.support.running import until
 
@@ -200,6 +201,23 @@ async def test_bad_records_are_put_aside_with_their_reason_and_hold_up_nobody(si
     for expected in bad:
         assert any(expected in reason for reason in reasons), (expected, reasons)
     assert {letter.topic for letter in aside} == {site.settings.topic_prefix + e.topic}
+
+
+async def test_what_becomes_of_a_record_is_logged_with_the_trace_of_its_request(
+    site: Site, publisher: Publisher
+) -> None:
+    event, reader = Chain().last, Reader()
+
+    def defect(_: Event) -> None:
+        raise ValueError
+
+    reader.fails = defect
+    with structlog.testing.capture_logs() as logs:
+        await publisher.publish([event], {event.id: TRACE})
+        async with consuming_with(site, reader, publisher):
+            await put_aside(site, 1)
+    told = [(entry["event"], entry["trace_id"]) for entry in logs if "trace_id" in entry]
+    assert told == [("an event failed", TRACE[3:35])] * ATTEMPTS + [("dead letter", TRACE[3:35])]
 
 
 async def test_a_repaired_letter_is_replayed_as_it_was(settings: ServiceSettings, kafka: Publisher) -> None:

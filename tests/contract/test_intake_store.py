@@ -1,7 +1,7 @@
 """Intake's collections on a real MongoDB: what must be unique is, and of several writers one wins."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
@@ -11,7 +11,7 @@ from services.intake.identity import NewAccount
 from services.intake.store import AccessStore, ComplaintStore
 from shared.calendar import Deadlines
 from shared.events import Event, new_id, now
-from shared.journal import Journal, Taken
+from shared.journal import NO_TRACES, Journal, Taken
 from shared.projection import Document
 from shared.sop import Role, Transition
 from shared.storage import Database, MongoJournal, connect
@@ -21,7 +21,7 @@ from tests.support.events import STRAIGHT, Chain
 class Nowhere:
     """A publisher whose broker is away: nothing is ever acknowledged."""
 
-    async def publish(self, events: Sequence[Event]) -> list[str]:
+    async def publish(self, events: Sequence[Event], traces: Mapping[str, str] = NO_TRACES, /) -> list[str]:
         return []
 
 

@@ -11,7 +11,7 @@ from shared.events import Event, now
 from shared.journal import Entry, Idempotency, JournalStore, KeyReused, Taken, Unstorable
 from shared.sop import Transition
 from shared.storage import Database, MongoJournal, connect
-from tests.support.events import Chain
+from tests.support.events import TRACE, Chain
 from tests.support.explain import indexed
 from tests.support.memory import MemoryJournal
 
@@ -50,7 +50,7 @@ def kinds(outcome: list[Exception | None]) -> list[type | None]:
 
 
 async def waiting(store: JournalStore, limit: int = 100) -> list[Event]:
-    return await store.unpublished(now() + LATER, limit)
+    return [entry.event for entry in await store.unpublished(now() + LATER, limit)]
 
 
 async def test_what_is_inserted_waits_for_publication_unchanged(store: JournalStore) -> None:
@@ -62,6 +62,13 @@ async def test_what_is_inserted_waits_for_publication_unchanged(store: JournalSt
     assert await store.count_unpublished() == 4
     assert await waiting(store, limit=2) == chain.events[:2], "oldest first"
     assert await store.unpublished(now() - LATER, 100) == [], "none was recorded a minute ago"
+
+
+async def test_the_trace_context_of_a_request_waits_with_its_event(store: JournalStore) -> None:
+    traced, untraced = event(), event()
+    await store.insert([Entry(traced, key("a"), trace=TRACE), Entry(untraced)])
+    found = {entry.event.id: entry.trace for entry in await store.unpublished(now() + LATER, 100)}
+    assert found == {traced.id: TRACE, untraced.id: None}
 
 
 async def test_marked_entries_wait_no_more(store: JournalStore) -> None:

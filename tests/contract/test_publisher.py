@@ -10,11 +10,11 @@ from deploy.local.servers import Servers
 from shared import topics
 from shared.events import CHAIN_TOPICS, Event
 from shared.publisher import MAX_RECORD_BYTES, Publisher
-from shared.records import from_record, headers_of
+from shared.records import from_record, trace_of
 from shared.settings import ServiceSettings
 from shared.topics import dead_letters
 from tests.contract.brokers import KafkaSite, MemorySite, Site
-from tests.support.events import STRAIGHT, Chain
+from tests.support.events import STRAIGHT, TRACE, Chain
 
 
 @pytest.fixture
@@ -76,11 +76,12 @@ async def test_each_transition_goes_to_its_own_topic_and_each_complaint_to_one_p
     assert len({number for used in partitions.values() for number in used}) > 1
 
 
-def test_the_trace_context_travels_with_the_record() -> None:
-    event = Chain().last
-    context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    assert dict(headers_of(event, "intake", context))["traceparent"] == context.encode()
-    assert "traceparent" not in dict(headers_of(event, "intake"))
+async def test_the_trace_context_travels_with_the_record_and_no_other(site: Site, publisher: Publisher) -> None:
+    traced, untraced = Chain().last, Chain().last
+    await publisher.publish([traced, untraced], {traced.id: TRACE})
+    records = await site.read(2, site.settings.topic_prefix + traced.topic)
+    found = {dict(record.headers)["ce_id"].decode(): trace_of(record.headers) for record in records}
+    assert found == {traced.id: TRACE[3:35], untraced.id: None}
 
 
 async def test_a_record_that_is_too_large_fails_alone(site: Site, publisher: Publisher) -> None:

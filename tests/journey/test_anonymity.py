@@ -1,8 +1,10 @@
 """Anonymous reporters on the whole system: whoever reads the topics cannot put together what one person reports, and
 yet that person is answered, follows, corrects, reopens, sees the photos and rates."""
 
+import re
 from collections import defaultdict
 from contextlib import AsyncExitStack
+from itertools import combinations
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ from deploy.demo.target import Target
 from shared.events import now
 from shared.pseudonyms import PREFIX
 from tests.journey.test_canaries import Canary, carried_through, desks, filed, letters, records, registered
+from tests.support.events import TRACE
 from tests.support.running import until
 
 REPORT = {
@@ -42,6 +45,7 @@ async def test_nobody_links_what_one_person_reports_anonymously(target: Target) 
     async with AsyncExitStack() as stack:
         people = await desks(target, stack)
         siti = await stack.enter_async_context(await registered(target, canary))
+        siti._client.headers["traceparent"] = TRACE  # her app asks always in the same trace
         account = (await siti.get("intake", "/v1/me"))["id"]
         stranger = await stack.enter_async_context(await registered(target, Canary.hatched()))
 
@@ -92,15 +96,21 @@ async def test_nobody_links_what_one_person_reports_anonymously(target: Target) 
 
     assert not any(account.encode() in text for text in shown)
     seen: dict[str, set[str]] = defaultdict(set)
+    traces: dict[str, list[str]] = defaultdict(list)
     async for topic, record in records(target):
         for complaint in (answered, reopened, returned, open_):
             if complaint.encode() in record:
                 seen[complaint] |= {word for word in _ids(record) if word == account or word.startswith(PREFIX)}
                 assert complaint == open_ or account.encode() not in record, topic
+                traces[complaint] += re.findall(r"traceparent=00-([0-9a-f]{32})-", record.decode(errors="replace"))
     assert seen[open_] == {account}, "a search that could find nothing proves nothing"
     hidden = [seen[complaint] for complaint in (answered, reopened, returned)]
     assert [len(ids) for ids in hidden] == [1, 1, 1], "one complaint, one pseudonym, whoever issues the event"
     assert len(set.union(*hidden)) == 3, "and no two complaints have the same"
+    assert all(len(traces[complaint]) >= 2 for complaint in (answered, reopened, returned)), "of her and of the desks"
+    assert TRACE[3:35] not in {trace for several in traces.values() for trace in several}
+    for mine, others in combinations(traces.values(), 2):
+        assert not set(mine) & set(others), "no request is about two complaints"
 
 
 def _ids(record: bytes) -> list[str]:

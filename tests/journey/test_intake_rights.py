@@ -1,7 +1,7 @@
 """Citizens have their data deleted, or kept and not used (UU PDP 27/2022): what goes at once, what stays, and what a
 crash or a race cannot spoil. That nothing is left anywhere: `tests/journey/test_erasure.py`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from services.intake.erasure import Erasure
 from services.intake.store import AccessStore, ComplaintStore
 from shared.calendar import Deadlines
 from shared.events import CitizenContact, ContactErased, Event, now
+from shared.journal import NO_TRACES
 from shared.media_store import PhotoStore
 from shared.publisher import Publisher
 from shared.sop import Role, Transition
@@ -119,7 +120,7 @@ async def test_the_topic_says_that_the_contact_is_gone(intake: Intake) -> None:
 class Unheard:
     """Brokers that acknowledge nothing."""
 
-    async def publish(self, events: Sequence[Event]) -> list[str]:
+    async def publish(self, events: Sequence[Event], traces: Mapping[str, str] = NO_TRACES, /) -> list[str]:
         return []
 
 

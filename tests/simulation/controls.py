@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.events import ComplaintEvent, Event
-from shared.journal import Entry, Idempotency, Journal
+from shared.journal import NO_TRACES, Entry, Idempotency, Journal
 from shared.projection import Change, Document, Projection, history, revision
 from tests.simulation.processes import Plan
 from tests.support.memory import MemoryDocuments, MemoryJournal, copied
@@ -22,8 +22,8 @@ class _NoRelay(Journal):
 class _Trusting(BrokerPublisher):
     """What was sent is taken for acknowledged."""
 
-    async def publish(self, events: Sequence[Event]) -> list[str]:
-        await super().publish(events)
+    async def publish(self, events: Sequence[Event], traces: Mapping[str, str] = NO_TRACES, /) -> list[str]:
+        await super().publish(events, traces)
         return [event.id for event in events]
 
 

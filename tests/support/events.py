@@ -32,6 +32,8 @@ STRAIGHT = (
     Transition.ANSWERED,
 )
 """The six steps without a detour."""
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+"""A trace context, as a caller or another system writes it."""
 
 
 def photo(digit: str = "a", held_by: Any = "intake") -> Photo:

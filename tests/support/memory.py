@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.events import Event, now
-from shared.journal import Entry, KeyReused, Taken, Unstorable
+from shared.journal import NO_TRACES, Entry, KeyReused, Taken, Unstorable
 from shared.projection import Change, Document
 
 Before = Callable[[], Awaitable[None]]
@@ -77,10 +77,10 @@ class MemoryJournal:
         found = self._by_key.get(key)
         return (found.idempotency.request, found.event) if found and found.idempotency else None
 
-    async def unpublished(self, before: datetime, limit: int) -> list[Event]:
+    async def unpublished(self, before: datetime, limit: int) -> list[Entry]:
         await _nothing()
         waiting = [i for i in self.entries if i not in self.published and self.recorded_at[i] < before]
-        return [self.entries[i].event for i in sorted(waiting, key=lambda i: self.recorded_at[i])[:limit]]
+        return [self.entries[i] for i in sorted(waiting, key=lambda i: self.recorded_at[i])[:limit]]
 
     async def count_unpublished(self) -> int:
         await _nothing()
@@ -119,17 +119,20 @@ class MemoryDocuments:
 
 
 class MemoryPublisher:
-    """`shared.journal.EventPublisher`. ``topics`` is what was sent, in order, by topic without a namespace."""
+    """`shared.journal.EventPublisher`. ``topics`` is what was sent, in order, by topic without a namespace; ``traces``
+    the trace contexts that went with it, by event id."""
 
     def __init__(self) -> None:
         self.topics: dict[str, list[Event]] = {}
+        self.traces: dict[str, str | None] = {}
         self.before_publish: Before = _nothing
         self.refuses: Callable[[Event], bool] = lambda _: False
 
-    async def publish(self, events: Sequence[Event]) -> list[str]:
+    async def publish(self, events: Sequence[Event], traces: Mapping[str, str] = NO_TRACES, /) -> list[str]:
         await self.before_publish()
         sent = [event for event in events if not self.refuses(event)]
         for event in sent:
+            self.traces[event.id] = traces.get(event.id)
             self.topics.setdefault(event.topic, []).append(event)
         return [event.id for event in sent]
 

@@ -19,6 +19,7 @@ from shared.queries import BadCursor
 from shared.service import App
 from shared.sop import Refusal, Role
 from tests.support import tokens
+from tests.support.events import TRACE
 
 FAILURES: dict[str, tuple[Exception, int, str]] = {
     "taken": (Taken("x:2"), 409, "move-not-allowed-from-status"),
@@ -108,16 +109,30 @@ async def test_each_failure_is_its_problem(client: httpx.AsyncClient, how: str) 
 
 
 async def test_an_answer_to_a_defect_names_its_trace(client: httpx.AsyncClient) -> None:
-    trace_id = "0af7651916cd43dd8448eb211c80319c"
-    answer = await client.get("/fails/defect", headers={"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"})
-    assert answer.headers["x-trace-id"] == trace_id
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+        answer = await client.get("/fails/defect")
     assert "x-trace-id" in problem(answer, 500, "internal-error")["detail"]
+    assert {entry["trace_id"] for entry in logs} == {answer.headers["x-trace-id"]}
+    assert not any("caller_trace_id" in entry for entry in logs)
+
+
+async def test_whoever_asks_chooses_no_trace_and_yet_finds_theirs_in_the_logs(client: httpx.AsyncClient) -> None:
+    """The id goes with the events: a chosen one would tell which anonymous reports are one person's."""
+    theirs = TRACE[3:35]
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+        answer = await client.get("/fails/defect", headers={"traceparent": TRACE})
+    own = answer.headers["x-trace-id"]
+    assert own != theirs
+    assert {(entry["trace_id"], entry["caller_trace_id"]) for entry in logs} == {(own, theirs)}
 
 
 @pytest.mark.parametrize("header", ["", "00-xyz-1-01", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "é"])
-async def test_a_trace_context_that_is_none_is_replaced(client: httpx.AsyncClient, header: str) -> None:
-    answer = await client.get("/pages", headers={b"traceparent": header.encode("latin-1")})
+async def test_a_trace_context_that_is_none_is_not_noted(client: httpx.AsyncClient, header: str) -> None:
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as logs:
+        answer = await client.get("/fails/defect", headers={b"traceparent": header.encode("latin-1")})
     assert len(bytes.fromhex(answer.headers["x-trace-id"])) == 16
+    assert logs
+    assert not any("caller_trace_id" in entry for entry in logs)
 
 
 @pytest.mark.parametrize("refusal", Refusal)

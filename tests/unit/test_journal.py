@@ -11,12 +11,13 @@ from datetime import timedelta
 
 import pytest
 
+from shared import telemetry
 from shared.case import Case
 from shared.events import CHAIN_TOPICS, ComplaintEvent, Event
 from shared.journal import Entry, Idempotency, Journal, KeyReused, Overloaded, Taken, Unstorable
 from shared.projection import Document, Projection
 from shared.sop import Transition
-from tests.support.events import Chain
+from tests.support.events import TRACE, Chain
 from tests.support.memory import MemoryDocuments, MemoryJournal, MemoryPublisher
 from tests.support.running import until
 
@@ -278,6 +279,22 @@ async def test_a_projection_that_fails_is_repeated_and_only_then_marked(times: i
         assert desk.documents.documents == {}
         await desk.settled()
     desk.complete(chain)
+
+
+async def test_an_event_takes_the_trace_of_its_request_along_also_if_the_relay_brings_it() -> None:
+    desk, traced, untraced, late = Desk(), Chain(), Chain(), Chain()
+    async with desk.running() as journal:
+        await journal.append(untraced.last)
+        token = telemetry.TRACE.set(TRACE)
+        await journal.append(traced.last)
+        desk.publisher.refuses = lambda event: event.id == late.last.id
+        await journal.append(late.last)
+        telemetry.TRACE.reset(token)
+        await asyncio.sleep(0.05)
+        assert late.last.id not in desk.publisher.traces
+        desk.publisher.refuses = lambda _: False
+        await desk.settled()
+    assert desk.publisher.traces == {untraced.last.id: None, traced.last.id: TRACE, late.last.id: TRACE}
 
 
 async def test_an_entry_whose_projection_a_crash_of_the_database_took_back_is_projected_again() -> None:
