@@ -255,12 +255,12 @@ class _Partitions(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka h
 
 
 async def _unread(records: tuple[ConsumerRecord, ...], parse: Parse) -> KafkaMessage:
-    """A batch without the framework's reading of headers.
+    """A batch of which the framework is shown its first record, without headers.
 
     It takes them for text, and drops a whole batch without a word where one is not; and it would publish an answer to
-    the topic that a ``reply_to`` names, whoever wrote it.
+    the topic that a ``reply_to`` names, whoever wrote it. The rest would only be copied.
     """
-    message = await parse(tuple(replace(record, headers=()) for record in records))
+    message = await parse((replace(records[0], headers=()),))
     message.raw_message = records
     return message
 

@@ -7,6 +7,7 @@ committed, is for the caller (`shared.consumer`).
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
@@ -90,8 +91,8 @@ class Receiver:
                 events.append((event, record))
         bad += await self._apply(events)
         await self._put_aside(bad)
-        for record in records:
-            telemetry.CONSUMED.labels(self._short(record.topic)).inc()
+        for topic, taken in Counter(record.topic for record in records).items():
+            telemetry.CONSUMED.labels(self._short(topic)).inc(taken)
         telemetry.CONSUMER_BATCH.observe(asyncio.get_running_loop().time() - started)
         self._moved(True)
 

@@ -38,7 +38,10 @@ def number_prefix(text: str) -> str | None:
 
 
 def _folded(text: str) -> str:
-    return "".join(_plain(unicodedata.normalize("NFKD", text.casefold())))
+    lower = text.casefold()
+    if lower.isascii():  # nothing to take off, and nearly every report is so
+        return lower
+    return "".join(_plain(unicodedata.normalize("NFKD", lower)))
 
 
 def _plain(characters: Iterable[str]) -> Iterable[str]:
