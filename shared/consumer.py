@@ -7,7 +7,7 @@ and whether it keeps up: its lag, and whether it has stalled.
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
@@ -31,9 +31,8 @@ Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 
 _STALLED = timedelta(seconds=60)
 _GRACE_SECONDS = 30.0
-_FETCHED_BYTES = 2**17
-"""Of one partition at a time: some hundred records. So a backlog comes evenly from all topics, and what happened to a
-complaint in several of them is folded and written at once. A record that is longer comes as well (Kafka KIP-74)."""
+_STEP = 100
+"""Records of one partition that are taken together where more than one batch waits."""
 _COMMIT_SECONDS = 0.2
 """Offsets are committed so long after a batch: each commit is a record that the broker writes down, and what a crash
 makes come again is taken once all the same."""
@@ -64,6 +63,8 @@ class EventConsumer:
         self._rate_at = time.monotonic()
         self._behind = False
         self._uncommitted: dict[TopicPartition, int] = {}
+        self._reached: dict[TopicPartition, int] = {}
+        """When the last record that was taken of a partition was sent, in milliseconds of the epoch."""
         self._assignments = 0
         self._to_commit = asyncio.Event()
         self._stopping = False
@@ -82,7 +83,6 @@ class EventConsumer:
             *self._topics,
             group_id=group,
             batch=True,
-            max_partition_fetch_bytes=_FETCHED_BYTES,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,  # the framework commits every partition that it has, at each batch
@@ -129,8 +129,37 @@ class EventConsumer:
 
     async def _next(self, consumer: AIOKafkaConsumer) -> tuple[ConsumerRecord, ...]:
         """The next batch as soon as there is something, or nothing after a while."""
-        found = await consumer.getmany(timeout_ms=_LOOK_MS, max_records=self._batch)
-        return tuple(chain.from_iterable(found.values()))
+        step = min(_STEP, self._batch)
+        records = self._taken(await consumer.getmany(timeout_ms=_LOOK_MS, max_records=step))
+        if len(records) == step:
+            await self._add_evenly(consumer, records)
+        return tuple(records)
+
+    async def _add_evenly(self, consumer: AIOKafkaConsumer, records: list[ConsumerRecord]) -> None:
+        """Fill a batch up with what came first, whichever partition it is in: what happened to a complaint is in
+        several topics, and taken together it is folded and written once. What the client brings by itself is a piece
+        of each partition, so that topics of short or rare events run far ahead of the others in a backlog.
+
+        What was taken must not be lost to an error here; it comes again with the next batch."""
+        try:
+            left = await self._left_to_take()
+            while left and len(records) < self._batch:
+                first = min(left, key=lambda partition: self._reached.get(partition, 0))
+                most = min(_STEP, self._batch - len(records))
+                found = await consumer.getmany(first, timeout_ms=_FETCH_WAIT_MS, max_records=most)
+                if not found:
+                    break  # what comes first is on its way
+                records += self._taken(found)
+                left[first] -= len(found[first])
+                if left[first] <= 0:
+                    del left[first]
+        except KafkaError as error:
+            log.info("a batch was cut short", reason=repr(error), records=len(records))
+
+    def _taken(self, found: Mapping[TopicPartition, list[ConsumerRecord]]) -> list[ConsumerRecord]:
+        for partition, records in found.items():
+            self._reached[partition] = records[-1].timestamp
+        return list(chain.from_iterable(found.values()))
 
     async def _receive(self, message: KafkaMessage) -> None:
         records: tuple[ConsumerRecord, ...] = message.raw_message
@@ -156,7 +185,11 @@ class EventConsumer:
         self._rate_at = moment
         if self._rate < self._busy:
             return
-        self._behind = await self._left_to_take() > (_CAUGHT_UP if self._behind else _BEHIND)
+        try:
+            left = sum((await self._left_to_take()).values())
+        except KafkaError:  # a partition has just gone to another process
+            left = 0
+        self._behind = left > (_CAUGHT_UP if self._behind else _BEHIND)
         if not self._behind:
             await asyncio.sleep(self._breath)
 
@@ -164,6 +197,7 @@ class EventConsumer:
         """The partitions are shared out anew. What was taken is committed first, and nothing of it later: another
         process may be further by then, and an offset committed late would set the group back."""
         self._assignments += 1
+        self._reached.clear()
         await self._commit()
         self._uncommitted.clear()
 
@@ -213,32 +247,29 @@ class EventConsumer:
                 log.info("lag not measured this time", reason=repr(error))
 
     async def _measure(self) -> None:
-        lags = await self._lags()
+        if self.subscriber.consumer is None:
+            return
+        lags = dict.fromkeys(self._topics, 0)
+        for partition, records in (await self._left_to_take()).items():
+            lags[partition.topic] += records
         for topic, records in lags.items():
             telemetry.CONSUMER_LAG.labels(topic.removeprefix(self._prefix)).set(records)
         self.lag = sum(lags.values())
-        if lags and self.lag == 0:
+        if self.lag == 0:
             self._progress()
 
-    async def _left_to_take(self) -> int:
-        """How many records are still to be taken, as far as is known."""
-        try:
-            return sum((await self._lags()).values())
-        except KafkaError:  # a partition has just gone to another process
-            return 0
-
-    async def _lags(self) -> dict[str, int]:
-        """Per topic, how many of its records are still to be taken; nothing while there is no consumer."""
+    async def _left_to_take(self) -> dict[TopicPartition, int]:
+        """The partitions of which records are still to be taken, as far as is known, and how many. Raises `KafkaError`
+        if one goes to another process meanwhile."""
         consumer: AIOKafkaConsumer | None = self.subscriber.consumer
+        left: dict[TopicPartition, int] = {}
         if consumer is None:
-            return {}
-        lags: dict[str, int] = dict.fromkeys(self._topics, 0)
+            return left
         for partition in consumer.assignment():
             end = consumer.highwater(partition)
-            if end is not None and partition.topic in lags:
-                taken = await consumer.position(partition)
-                lags[partition.topic] += max(0, end - taken)
-        return lags
+            if end is not None and (records := end - await consumer.position(partition)) > 0:
+                left[partition] = records
+        return left
 
 
 class _Partitions(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types

@@ -3,12 +3,15 @@
 A clock must not be called overdue because the event that stopped it still waits in a topic. Every look notes where the
 topics end; once the group has committed that far, all that was published before the look is known. So this works with
 several processes, with one that has just died, and under a load that never lets the lag be nought.
+
+What is noted stays until it is reached, so a group that gets on reaches it, however far behind it was when the service
+came back; only one that does not get on is not waited for beyond a patience.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -36,11 +39,22 @@ class Level:
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._mark: tuple[datetime, Offsets] | None = None
+        self._left: int | None = None
+        self._got_on_at: datetime | None = None
         self.at: datetime | None = None
         """Everything that was published before is known; None while nothing can be said."""
 
+    def until(self, patience: timedelta) -> datetime | None:
+        """Up to which moment what is known is to be acted upon: `at`, or, if the group has not got on for as long as
+        the patience, up to that time ago. None: not at all yet."""
+        moment = now()
+        if self._got_on_at is None or moment - self._got_on_at < patience:
+            return self.at
+        return max(moment - patience, self.at) if self.at else moment - patience
+
     async def look(self) -> None:
         """Move `at` on as far as can be told now. Does not raise: while the brokers are away, it stays."""
+        self._got_on_at = self._got_on_at or now()
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 consumer, admin = await self._connected()
@@ -48,9 +62,12 @@ class Level:
                     self._mark = (now(), await self._ends(consumer))
                 looked_at, ends = self._mark
                 committed = await admin.list_consumer_group_offsets(self._group)
-                behind = [p for p, end in ends.items() if end > (committed[p].offset if p in committed else 0)]
-                if not behind:
+                left = sum(max(0, end - (committed[p].offset if p in committed else 0)) for p, end in ends.items())
+                if left == 0:
                     self.at, self._mark = looked_at, None
+                if left == 0 or (self._left is not None and left < self._left):
+                    self._got_on_at = now()
+                self._left = left or None
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("how far the events are known cannot be told now", reason=repr(error))
             await self.stop()

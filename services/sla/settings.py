@@ -19,7 +19,7 @@ class Settings(ServiceSettings):
         2.0, ge=0, description="how long after its moment an alarm waits for events that are on their way"
     )
     alarm_patience_seconds: float = Field(
-        60.0, ge=0, description="how long an alarm waits for a consumer that is behind, or for a missing event"
+        60.0, ge=0, description="how long an alarm waits for a consumer that does not get on, or for a missing event"
     )
     alarm_tick_seconds: float = Field(1.0, gt=0, description="time between two looks for alarms")
     alarm_batch: int = Field(500, ge=1, description="complaints of one look")

@@ -32,17 +32,17 @@ class Ticker:
         self._batch = batch
 
     async def tick(self) -> None:
-        """Issue the alarms of everything up to the moment until which the events are known, or, if that lags too far
-        behind, up to the end of the patience."""
+        """Issue the alarms of everything up to the moment until which the events are known, or, if the group does not
+        get on, up to the end of the patience."""
         await self._level.look()
-        horizon = now() - self._rules.patience
-        if self._level.at is not None:
-            horizon = max(horizon, self._level.at)
+        horizon = self._level.until(self._rules.patience)
         KNOWN_UNTIL.set(self._level.at.timestamp() if self._level.at else 0)
         while True:
-            documents = await self._clocks.alarming(horizon, self._batch)
+            documents = await self._clocks.alarming(horizon or now(), self._batch)
             oldest = min((d["next_alarm_at"] for d in documents), default=None)
             OLDEST_ALARM.set((now() - oldest).total_seconds() if oldest else 0)
+            if horizon is None:
+                break
             issued = await asyncio.gather(*(self._issue(document, horizon) for document in documents))
             if len(documents) < self._batch or not any(issued):
                 break

@@ -26,7 +26,7 @@ from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import TRANSIENT
 from tests.contract.brokers import Consumer, KafkaSite, MemorySite, Site
-from tests.support.events import STRAIGHT, TRACE, Chain
+from tests.support.events import STRAIGHT, TRACE, Chain, report
 from tests.support.memory import MemoryDocuments
 from tests.support.running import until
 
@@ -201,6 +201,37 @@ async def test_bad_records_are_put_aside_with_their_reason_and_hold_up_nobody(si
     for expected in bad:
         assert any(expected in reason for reason in reasons), (expected, reasons)
     assert {letter.topic for letter in aside} == {site.settings.topic_prefix + e.topic}
+
+
+async def test_a_backlog_comes_evenly_from_all_topics(settings: ServiceSettings, kafka: Publisher) -> None:
+    """Or topics whose events are short run ahead of the others, and each complaint is folded and written many times."""
+    long = report(description="Lubang besar di tengah jalan. " * 100)
+    chains = [Chain(report=long) for _ in range(1500)]
+    for chain in chains:
+        chain.through(Transition.FORWARDED, Transition.ASSIGNED, Transition.STARTED)
+    events = [event for chain in chains for event in chain.events]
+    for start in range(0, len(events), 500):
+        assert len(await kafka.publish(events[start : start + 500])) == 500
+    batches: list[set[str]] = []
+    taken: set[str] = set()
+
+    async def handle(some: Sequence[Event]) -> None:
+        batches.append({event.key for event in some})
+        taken.update(event.id for event in some)
+
+    at_once = settings.model_copy(update={"consumer_batch": 2000})
+    topics = sorted({event.topic for event in events}, reverse=True)
+    consumer = EventConsumer(at_once, SERVICE, topics, handle, kafka)
+    await consumer.start()
+    try:
+
+        async def all_taken() -> bool:
+            return len(taken) == len(events)
+
+        await until(all_taken, within=60)
+    finally:
+        await consumer.stop()
+    assert sum(map(len, batches)) < 2 * len(chains), [len(batch) for batch in batches]
 
 
 async def test_what_becomes_of_a_record_is_logged_with_the_trace_of_its_request(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from services.sla.store import ClockStore
 from services.sla.ticker import Ticker
 from shared import topics
 from shared.calendar import Deadlines
-from shared.events import ClockEvent, SlaBreached, SlaWarned, SlaWithdrawn, now
+from shared.events import CLOCK, ClockEvent, SlaBreached, SlaWarned, SlaWithdrawn, now
 from shared.journal import Journal
 from shared.publisher import Publisher
 from shared.sop import Role, Transition
@@ -225,6 +226,23 @@ async def test_refusals_are_problems(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def commit_all(settings: Settings, group: str, *partitions: int) -> None:
+    """Commit for a group, in which nobody is, all that the topics hold, or all that these partitions of them hold."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, group_id=settings.group(group))
+    await consumer.start()
+    try:
+        chosen = [
+            TopicPartition(settings.topic_prefix + topic, number)
+            for topic in CONSUMES
+            for number in partitions or range(settings.topic_partitions)
+        ]
+        ends = await consumer.end_offsets(chosen)
+        consumer.assign(chosen)
+        await consumer.commit({p: OffsetAndMetadata(end, "") for p, end in ends.items()})
+    finally:
+        await consumer.stop()
+
+
 async def test_what_is_known_goes_up_to_where_the_group_has_committed(settings: Settings) -> None:
     chains = [Chain() for _ in range(6)]
     await publish(settings, [chain.last for chain in chains])
@@ -232,16 +250,7 @@ async def test_what_is_known_goes_up_to_where_the_group_has_committed(settings: 
     try:
         await level.look()
         assert [level.at] == [None], "nothing has been consumed yet"
-        topic = settings.topic_prefix + T.SUBMITTED.topic
-        consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, group_id=settings.group("sla"))
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(topic, number) for number in range(settings.topic_partitions)]
-            ends = await consumer.end_offsets(partitions)
-            consumer.assign(partitions)
-            await consumer.commit({p: OffsetAndMetadata(end, "") for p, end in ends.items()})
-        finally:
-            await consumer.stop()
+        await commit_all(settings, "sla")
         before = now()
         await level.look()
         assert level.at is not None
@@ -257,11 +266,10 @@ async def test_what_is_known_goes_up_to_where_the_group_has_committed(settings: 
         await level.stop()
 
 
-async def test_while_the_consumer_is_behind_there_is_no_alarm_until_the_patience_ends(settings: Settings) -> None:
-    """The ticker of a group that never takes anything in, so that it is behind for ever."""
-    rules = Rules(settings.deadlines, grace=timedelta(), patience=3 * SECOND)
-    chain = Chain(at=now() - 3 * DAY).received()
-    await publish(settings, chain.events)
+@asynccontextmanager
+async def ticking_alone(settings: Settings, patience: timedelta) -> AsyncIterator[tuple[ClockStore, Ticker, Level]]:
+    """The clocks and the ticker of a group that takes nothing in by itself."""
+    rules = Rules(settings.deadlines, grace=timedelta(), patience=patience)
     client, publisher = connect(settings.mongo_url), Publisher(settings.kafka_bootstrap, settings.topic_prefix, "sla")
     level = Level(settings, "behind", CONSUMES)
     database = client[settings.database("sla")]
@@ -269,22 +277,57 @@ async def test_while_the_consumer_is_behind_there_is_no_alarm_until_the_patience
     await clocks.ensure_indexes()
     journal = Journal(MongoJournal(database), publisher, [clocks.projection])
     await journal.start()
+    clock = CLOCK.set(CLOCK.get())
     try:
-        await clocks.projection.apply(chain.events)
-        ticker = Ticker(clocks, journal, level, rules, ClockMetrics(), batch=10)
-        await ticker.tick()
-        assert await alarms(settings) == ["1:forward:warned"], (
-            "due for days, so it is told; the breach of just now is not"
-        )
-        await asyncio.sleep(max(0.0, (chain.at + 3 * DAY + 3 * SECOND - now()).total_seconds()))
-        await ticker.tick()
-
-        async def told() -> bool:
-            return await alarms(settings) == ["1:forward:breached", "1:forward:warned"]
-
-        await until(told)
+        yield clocks, Ticker(clocks, journal, level, rules, ClockMetrics(), batch=10), level
     finally:
+        CLOCK.reset(clock)
         await level.stop()
         await journal.stop()
         await publisher.stop()
         client.close()
+
+
+async def test_a_consumer_that_does_not_get_on_is_waited_for_until_the_patience_ends(settings: Settings) -> None:
+    """And no longer: an alarm that may be untrue is better than none for ever."""
+    chain = Chain(at=now() - 3 * DAY).received()
+    await publish(settings, chain.events)
+    async with ticking_alone(settings, patience=MINUTE) as (clocks, ticker, _):
+        await clocks.projection.apply(chain.events)
+        await ticker.tick()
+        pass_by(MINUTE - 10 * SECOND)
+        await ticker.tick()
+        assert await alarms(settings) == []
+        pass_by(15 * SECOND)
+        await ticker.tick()
+
+        async def told() -> bool:
+            return await alarms(settings) == ["1:forward:breached"]
+
+        await until(told)
+
+
+async def test_what_was_done_in_time_while_the_service_was_down_is_no_alarm_when_it_is_back(settings: Settings) -> None:
+    """It last knew a clock that ran, and was down when the step was done and when it would have been due. It is waited
+    for as long as it catches up, however long that takes."""
+    chain = Chain(at=now() - 4 * DAY).received()
+    known_before = list(chain.events)
+    chain.then(T.FORWARDED, after=2 * DAY)
+    await publish(settings, [*chain.events, *(Chain().last for _ in range(20))])  # in both partitions
+    async with ticking_alone(settings, patience=MINUTE) as (clocks, ticker, level):
+        await clocks.projection.apply(known_before)
+        await ticker.tick()
+        for partition in range(settings.topic_partitions):
+            pass_by(MINUTE - 15 * SECOND)
+            if partition + 1 == settings.topic_partitions:
+                await clocks.projection.apply(chain.events)
+            await commit_all(settings, "behind", partition)
+            await ticker.tick()
+        assert level.at is not None
+        assert await alarms(settings) == []
+
+
+def pass_by(span: timedelta) -> None:
+    """Let time pass, until the end of `ticking_alone`."""
+    before = CLOCK.get()
+    CLOCK.set(lambda: before() + span)
