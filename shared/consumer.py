@@ -128,33 +128,36 @@ class EventConsumer:
         return self.lag > 0 and time.monotonic() - self._progress_at > _STALLED.total_seconds()
 
     async def _next(self, consumer: AIOKafkaConsumer) -> tuple[ConsumerRecord, ...]:
-        """The next batch as soon as there is something, or nothing after a while."""
+        """The next batch as soon as there is something, or nothing after a while.
+
+        Where much waits it is filled up with what came first, whichever partition it is in: what happened to a
+        complaint is in several topics, and taken together it is folded and written once. What the client brings by
+        itself is a piece of each partition, so that topics of short or rare events run far ahead in a backlog.
+
+        An error must not lose what was taken before it. If the partitions are shared out anew, what was taken of them
+        comes again, here or elsewhere, and is dropped: it is not ours to commit or to go back to."""
         step = min(_STEP, self._batch)
         records = self._taken(await consumer.getmany(timeout_ms=_LOOK_MS, max_records=step))
-        if len(records) == step:
-            await self._add_evenly(consumer, records)
-        return tuple(records)
-
-    async def _add_evenly(self, consumer: AIOKafkaConsumer, records: list[ConsumerRecord]) -> None:
-        """Fill a batch up with what came first, whichever partition it is in: what happened to a complaint is in
-        several topics, and taken together it is folded and written once. What the client brings by itself is a piece
-        of each partition, so that topics of short or rare events run far ahead of the others in a backlog.
-
-        What was taken must not be lost to an error here; it comes again with the next batch."""
+        if len(records) < step:
+            return tuple(records)
+        assignment = self._assignments
         try:
             left = await self._left_to_take()
             while left and len(records) < self._batch:
                 first = min(left, key=lambda partition: self._reached.get(partition, 0))
                 most = min(_STEP, self._batch - len(records))
                 found = await consumer.getmany(first, timeout_ms=_FETCH_WAIT_MS, max_records=most)
+                if assignment != self._assignments:
+                    return tuple(self._taken(found))
                 if not found:
                     break  # what comes first is on its way
                 records += self._taken(found)
                 left[first] -= len(found[first])
                 if left[first] <= 0:
                     del left[first]
-        except KafkaError as error:
+        except Exception as error:  # noqa: BLE001 - if it lasts, the next call raises it with nothing in hand
             log.info("a batch was cut short", reason=repr(error), records=len(records))
+        return tuple(records) if assignment == self._assignments else ()
 
     def _taken(self, found: Mapping[TopicPartition, list[ConsumerRecord]]) -> list[ConsumerRecord]:
         for partition, records in found.items():

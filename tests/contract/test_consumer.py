@@ -2,13 +2,13 @@
 is applied."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from faststream import AckPolicy
 
 from deploy.local.servers import Servers
@@ -232,6 +232,54 @@ async def test_a_backlog_comes_evenly_from_all_topics(settings: ServiceSettings,
     finally:
         await consumer.stop()
     assert sum(map(len, batches)) < 2 * len(chains), [len(batch) for batch in batches]
+
+
+class Interrupted(EventConsumer):
+    """Another process joins its group while it puts its first batch together."""
+
+    other: EventConsumer | None = None
+    in_a_batch = False
+
+    def _taken(self, found: Mapping[TopicPartition, list[ConsumerRecord]]) -> list[ConsumerRecord]:
+        self.in_a_batch = bool(found)
+        return super()._taken(found)
+
+    async def _left_to_take(self) -> dict[TopicPartition, int]:
+        if self.other and self.in_a_batch:
+            other, self.other, before = self.other, None, self._assignments
+            await other.start()
+
+            async def shared_out() -> bool:
+                return self._assignments > before
+
+            await until(shared_out, within=30)
+        return await super()._left_to_take()
+
+
+async def test_what_was_taken_before_the_partitions_were_shared_out_anew_comes_again_and_is_not_done_twice(
+    settings: ServiceSettings, kafka: Publisher
+) -> None:
+    events = [Chain().last for _ in range(800)]
+    assert len(await kafka.publish(events)) == len(events)
+    at_once = settings.model_copy(update={"consumer_batch": 2000})
+    topics = [events[0].topic]
+    here, elsewhere = Reader(), Reader()
+    consumer = Interrupted(at_once, SERVICE, topics, here, kafka)
+    other = consumer.other = EventConsumer(at_once, SERVICE, topics, elsewhere, kafka)
+    await consumer.start()
+    try:
+
+        async def all_taken() -> bool:
+            return {*here.taken, *elsewhere.taken} == {event.id for event in events}
+
+        await until(all_taken, within=60)
+        await asyncio.sleep(1)
+    finally:
+        await consumer.stop()
+        await other.stop()
+    assert here.taken
+    assert elsewhere.taken
+    assert len(here.taken) + len(elsewhere.taken) == len(events)
 
 
 async def test_what_becomes_of_a_record_is_logged_with_the_trace_of_its_request(
