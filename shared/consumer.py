@@ -32,7 +32,7 @@ Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 _STALLED = timedelta(seconds=60)
 _GRACE_SECONDS = 30.0
 _STEP = 100
-"""Records of one partition that are taken together where more than one batch waits."""
+"""Records of one partition that are taken together where more than that wait."""
 _COMMIT_SECONDS = 0.2
 """Offsets are committed so long after a batch: each commit is a record that the broker writes down, and what a crash
 makes come again is taken once all the same."""

@@ -9,7 +9,7 @@ commit). What a crash leaves between two of them, the relay does again; consumer
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -269,8 +269,7 @@ class Journal:
             batch = await _take(self._unsent, self._batch)
             sent: set[str] = set()
             try:
-                traces = {one.event.id: one.trace for one in batch if one.trace}
-                sent = set(await self._publisher.publish([one.event for one in batch], traces))
+                sent = set(await self._publisher.publish([one.event for one in batch], _traces(batch)))
                 for one in batch:
                     if one.event.id in sent:
                         self._unmarked.put_nowait(one)
@@ -336,7 +335,7 @@ class Journal:
                 break
             for projection in self._projections:
                 await projection.apply(events)
-            sent = set(await self._publisher.publish(events, {e.event.id: e.trace for e in found if e.trace}))
+            sent = set(await self._publisher.publish(events, _traces(found)))
             marked = await self._mark_kept([event for event in events if event.id in sent])
             total += marked
             if marked < len(found):
@@ -344,6 +343,11 @@ class Journal:
         if total:
             log.info("relay published what was left", entries=total)
         return total
+
+
+def _traces(issued: Iterable[Entry | Written]) -> dict[str, str]:
+    """The trace contexts of those that have one, by event id."""
+    return {one.event.id: one.trace for one in issued if one.trace}
 
 
 async def _take(queue: asyncio.Queue[T], limit: int) -> list[T]:

@@ -39,7 +39,7 @@ class Level:
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._mark: tuple[datetime, Offsets] | None = None
-        self._left: int | None = None
+        self._left = 0  # of the mark, at the last look
         self._got_on_at: datetime | None = None
         self.at: datetime | None = None
         """Everything that was published before is known; None while nothing can be said."""
@@ -50,7 +50,7 @@ class Level:
         moment = now()
         if self._got_on_at is None or moment - self._got_on_at < patience:
             return self.at
-        return max(moment - patience, self.at) if self.at else moment - patience
+        return moment - patience  # which is later than `at`: to reach that was to get on
 
     async def look(self) -> None:
         """Move `at` on as far as can be told now. Does not raise: while the brokers are away, it stays."""
@@ -65,9 +65,9 @@ class Level:
                 left = sum(max(0, end - (committed[p].offset if p in committed else 0)) for p, end in ends.items())
                 if left == 0:
                     self.at, self._mark = looked_at, None
-                if left == 0 or (self._left is not None and left < self._left):
+                if left == 0 or left < self._left:
                     self._got_on_at = now()
-                self._left = left or None
+                self._left = left
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("how far the events are known cannot be told now", reason=repr(error))
             await self.stop()

@@ -41,8 +41,9 @@ def facts() -> dict[str, Any]:
 
 
 def pace() -> float:
-    """Million turns a second of a loop of plain Python on one core: the best of some tries of a tenth of a second. The
-    same machine changes by the hour where others share it, and rows without a floor are compared by this alone."""
+    """Million turns a second of a loop of plain Python on one core: the best of the tries that go into a
+    second. The same machine changes by the hour where others share it, and rows without a floor are compared by this
+    alone."""
     turns = 200_000
     best = math.inf
     until = time.perf_counter() + 1.0
