@@ -5,7 +5,8 @@ consumers take each event once. Every wait is bounded, and after a failed send t
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -16,6 +17,8 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from shared.agency_feed import no_copies
 from shared.events import Event
@@ -32,9 +35,14 @@ Copies = Callable[[Event], Sequence[tuple[str, Event]]]
 
 MAX_RECORD_BYTES = 2**21
 """More than the brokers' limit for events (1 MiB), so that the dead letter of the largest, with its reason, fits."""
+_BATCH_BYTES = 2**17
+"""Records of one partition go together up to here, and a larger one by itself, so that its refusal is not theirs."""
+_KEYS = 4096
+"""As many keys' partitions are remembered."""
+_PARTITIONER = DefaultPartitioner()
 _CLOSING_SECONDS = 5.0
 _TOPIC_SECONDS = 2.0
-"""How long the records of one topic may wait until the brokers say that it is there."""
+"""How long the records of a send may wait, for each topic, until the brokers say that it is there."""
 
 
 class Publisher:
@@ -62,7 +70,6 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
-        self._known: set[str] = set()
 
     async def publish(self, events: Sequence[Event], traces: Mapping[str, str] = NO_TRACES, /) -> list[str]:
         """Send events to their topics, with the trace contexts that ``traces`` has for their ids; returns the ids that
@@ -83,47 +90,16 @@ class Publisher:
         try:
             async with asyncio.timeout(self._wait):
                 producer = await self._ready()
-                absent: dict[str, KafkaError] = {}
-                waits = [await self._begin(producer, record, absent) for record in records]
-                outcome = await asyncio.gather(*waits, return_exceptions=True)
-            acknowledged = [not isinstance(result, BaseException) for result in outcome]
-            reasons = {repr(result) for result in outcome if isinstance(result, BaseException)}
-            if reasons:
-                log.warning("records were not sent", reason=sorted(reasons), records=acknowledged.count(False))
+                failures = await _deliver(producer, records)
+            acknowledged = [number not in failures for number in range(len(records))]
+            if failures:
+                reasons = sorted({repr(error) for error in failures.values()})
+                log.warning("records were not sent", reason=reasons, records=len(failures))
         except (KafkaError, TimeoutError, OSError) as error:
             log.warning("records were not sent", reason=repr(error), records=len(records))
         if not all(acknowledged) and producer is not None:
             self._discard(producer)
         return acknowledged
-
-    async def _begin(
-        self, producer: AIOKafkaProducer, record: Record, absent: dict[str, KafkaError]
-    ) -> asyncio.Future[Any]:
-        """Hand one record to the producer; the future is its acknowledgement. One that is too large, or whose topic is
-        not there or refused to us, fails by itself. ``absent`` are the topics of which that is known."""
-        topic, key, value, headers = record
-        try:
-            if topic not in self._known:
-                await self._find(producer, topic, absent)
-            acknowledgement: asyncio.Future[Any] = await producer.send(topic, value, key, headers=list(headers))
-        except (MessageSizeTooLargeError, UnknownTopicOrPartitionError, TopicAuthorizationFailedError) as error:
-            acknowledgement = asyncio.get_running_loop().create_future()
-            acknowledgement.set_exception(error)
-        return acknowledgement
-
-    async def _find(self, producer: AIOKafkaProducer, topic: str, absent: dict[str, KafkaError]) -> None:
-        """Wait a moment until the brokers say that a topic is there."""
-        if topic not in absent:
-            try:
-                async with asyncio.timeout(_TOPIC_SECONDS):
-                    await producer.partitions_for(topic)
-                self._known.add(topic)
-                return
-            except TimeoutError:
-                absent[topic] = UnknownTopicOrPartitionError(topic)
-            except TopicAuthorizationFailedError as error:
-                absent[topic] = error
-        raise absent[topic]
 
     async def _ready(self) -> AIOKafkaProducer:
         async with self._lock:
@@ -133,6 +109,7 @@ class Publisher:
                     acks="all",
                     request_timeout_ms=int(self._wait * 1000),
                     max_request_size=MAX_RECORD_BYTES,
+                    max_batch_size=_BATCH_BYTES,
                     **self._security,
                 )
                 try:
@@ -147,7 +124,6 @@ class Publisher:
         """Use another from now on. To stop this one may wait until its records have expired; nobody waits for that."""
         if self._producer is producer:
             self._producer = None
-            self._known.clear()
         closing = asyncio.create_task(_close(producer))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
@@ -160,6 +136,70 @@ class Publisher:
             _, late = await asyncio.wait(self._closing, timeout=_CLOSING_SECONDS)
             for task in late:
                 task.cancel()
+
+
+async def _deliver(producer: AIOKafkaProducer, records: Sequence[Record]) -> dict[int, Exception]:
+    """Send records, those of one partition together: the client's ``send`` keeps a promise for each, which costs more
+    than the record. Returns why some were not acknowledged, by their place in ``records``."""
+    failures: dict[int, Exception] = {}
+    partitions: dict[str, tuple[int, ...] | Exception] = {}
+    places: dict[tuple[str, int], list[int]] = {}
+    for number, (topic, key, value, _) in enumerate(records):
+        if topic not in partitions:
+            partitions[topic] = await _partitions(producer, topic)
+        found = partitions[topic]
+        if isinstance(found, Exception):
+            failures[number] = found
+        elif len(key or b"") + len(value or b"") > MAX_RECORD_BYTES:
+            failures[number] = MessageSizeTooLargeError()
+        else:
+            places.setdefault((topic, _partition(key, found)), []).append(number)
+    sent: list[list[int]] = []
+    waits: list[asyncio.Future[Any]] = []
+    for (topic, partition), numbers in places.items():
+        for batch, held in _batches(producer, records, numbers):
+            waits.append(await producer.send_batch(batch, topic, partition=partition))
+            sent.append(held)
+    for held, refusal in zip(sent, await asyncio.gather(*waits, return_exceptions=True), strict=True):
+        if isinstance(refusal, Exception):
+            failures |= dict.fromkeys(held, refusal)
+    return failures
+
+
+async def _partitions(producer: AIOKafkaProducer, topic: str) -> tuple[int, ...] | Exception:
+    """A topic's partitions, or why it takes nothing; the brokers have a moment to say so."""
+    try:
+        async with asyncio.timeout(_TOPIC_SECONDS):
+            numbers: set[int] = await producer.partitions_for(topic)
+    except TimeoutError:
+        refusal: Exception = UnknownTopicOrPartitionError(topic)
+    except (UnknownTopicOrPartitionError, TopicAuthorizationFailedError) as error:
+        refusal = error
+    else:
+        return tuple(sorted(numbers))
+    return refusal
+
+
+@lru_cache(_KEYS)
+def _partition(key: bytes | None, partitions: tuple[int, ...]) -> int:
+    """Where records with a key go: as all of Kafka's clients in Java decide it. Remembered, since to compute it in
+    Python takes as long as the rest, and most complaints have several events within moments."""
+    return int(_PARTITIONER(key, partitions, partitions))
+
+
+def _batches(
+    producer: AIOKafkaProducer, records: Sequence[Record], numbers: Sequence[int]
+) -> Iterator[tuple[BatchBuilder, list[int]]]:
+    """Full batches and the last one, each with the places of its records. An empty one takes any record."""
+    batch: BatchBuilder = producer.create_batch()
+    held: list[int] = []
+    for number in numbers:
+        _, key, value, headers = records[number]
+        while batch.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
+            yield batch, held
+            batch, held = producer.create_batch(), []
+        held.append(number)
+    yield batch, held
 
 
 async def _close(producer: AIOKafkaProducer) -> None:

@@ -28,6 +28,7 @@ ISSUES = (Answered.topic, NotificationDelivered.topic)
 CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
 
 EMAIL, INBOX = "email", "inbox"
+_TOLD_CITIZENS = frozenset(CitizenNotice)
 
 
 @dataclass(slots=True)
@@ -62,11 +63,8 @@ def project(
             for notice in notices_of(event):
                 entries = _entries(notice, event, citizen, at, deadlines)
                 made.inbox += entries
-                made.deliveries += [
-                    _delivery(entry, event, citizen, at, report_after)
-                    for entry in entries
-                    if notice.name in set(CitizenNotice)
-                ]
+                if notice.name in _TOLD_CITIZENS:
+                    made.deliveries += [_delivery(entry, event, citizen, at, report_after) for entry in entries]
     return made
 
 

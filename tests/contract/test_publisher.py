@@ -93,13 +93,21 @@ async def test_a_record_that_is_too_large_fails_alone(site: Site, publisher: Pub
     assert len(await site.read(5, topic)) == 5
 
 
+async def test_what_does_not_fit_into_one_batch_goes_in_several_in_its_order(site: Site, publisher: Publisher) -> None:
+    topic = dead_letters(site.settings.group("opd"))
+    values = [b"%03d" % number + b"x" * 4000 for number in range(100)]
+    assert await publisher.send([(topic, b"k", value, ()) for value in values]) == [True] * len(values)
+    assert [record.value for record in await site.read(len(values), topic)] == values
+
+
 async def test_a_topic_that_is_not_there_is_told_in_time_and_the_next_send_works(
     site: Site, publisher: Publisher
 ) -> None:
     """Brokers do not create topics by themselves."""
     absent = (f"{site.settings.namespace}.no-such-topic", b"k", b"v", ())
+    present = (dead_letters(site.settings.group("opd")), b"k", b"v", ())
     async with asyncio.timeout(10):
-        assert await publisher.send([absent]) == [False]
+        assert await publisher.send([absent, present, absent]) == [False, True, False]
     event: Event = Chain().last
     assert await publisher.publish([event]) == [event.id]
 
