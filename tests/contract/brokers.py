@@ -1,7 +1,7 @@
-"""The two brokers that the suites of publisher and consumer run over: Kafka, and the one in memory."""
+"""The two brokers that the suites of publisher and consumer run over, Kafka and the one in memory; and a handler."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -9,11 +9,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from shared import deadletters
 from shared.consumer import EventConsumer
 from shared.deadletters import DeadLetter
+from shared.events import Event
 from shared.publisher import Publisher
 from shared.receiver import Handle
 from shared.settings import ServiceSettings
 from shared.topics import dead_letters
 from tests.support.memory_broker import BrokerPublisher, MemoryBroker, MemoryConsumer
+from tests.support.running import until
 
 
 class Consumer(Protocol):
@@ -125,3 +127,28 @@ class MemorySite:
         topic: Any = TopicPartition(dead_letters(self.settings.group(service)), 0)
         found = [deadletters._letter(service, record, False) for record in self.broker.logs[topic]]
         return found[::-1]
+
+
+class Reader:
+    """A handler that keeps what it is given; ``fails`` may raise before an event is taken."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.calls = 0
+        self.most = 0
+        self.fails: Callable[[Event], object] = lambda _: None
+
+    async def __call__(self, events: Sequence[Event]) -> None:
+        self.calls += 1
+        self.most = max(self.most, len(events))
+        for event in events:
+            self.fails(event)
+        self.taken += [event.id for event in events]
+
+    async def has(self, *events: Event) -> None:
+        wanted = {event.id for event in events}
+
+        async def all_of_them() -> bool:
+            return wanted <= set(self.taken)
+
+        await until(all_of_them, within=30)

@@ -2,13 +2,13 @@
 is applied."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from faststream import AckPolicy
 
 from deploy.local.servers import Servers
@@ -25,8 +25,8 @@ from shared.records import headers_of
 from shared.settings import ServiceSettings
 from shared.sop import Transition
 from shared.storage import TRANSIENT
-from tests.contract.brokers import Consumer, KafkaSite, MemorySite, Site
-from tests.support.events import STRAIGHT, TRACE, Chain, report
+from tests.contract.brokers import Consumer, KafkaSite, MemorySite, Reader, Site
+from tests.support.events import STRAIGHT, TRACE, Chain
 from tests.support.memory import MemoryDocuments
 from tests.support.running import until
 
@@ -60,39 +60,6 @@ async def publisher(site: Site) -> AsyncIterator[Publisher]:
     made = site.publisher("tests")
     yield made
     await made.stop()
-
-
-@pytest.fixture
-async def kafka(settings: ServiceSettings) -> AsyncIterator[Publisher]:
-    """The real publisher, for what concerns Kafka alone."""
-    made = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "tests")
-    yield made
-    await made.stop()
-
-
-class Reader:
-    """A handler that keeps what it is given; ``fails`` may raise before an event is taken."""
-
-    def __init__(self) -> None:
-        self.taken: list[str] = []
-        self.calls = 0
-        self.most = 0
-        self.fails: Callable[[Event], object] = lambda _: None
-
-    async def __call__(self, events: Sequence[Event]) -> None:
-        self.calls += 1
-        self.most = max(self.most, len(events))
-        for event in events:
-            self.fails(event)
-        self.taken += [event.id for event in events]
-
-    async def has(self, *events: Event) -> None:
-        wanted = {event.id for event in events}
-
-        async def all_of_them() -> bool:
-            return wanted <= set(self.taken)
-
-        await until(all_of_them, within=30)
 
 
 @asynccontextmanager
@@ -201,85 +168,6 @@ async def test_bad_records_are_put_aside_with_their_reason_and_hold_up_nobody(si
     for expected in bad:
         assert any(expected in reason for reason in reasons), (expected, reasons)
     assert {letter.topic for letter in aside} == {site.settings.topic_prefix + e.topic}
-
-
-async def test_a_backlog_comes_evenly_from_all_topics(settings: ServiceSettings, kafka: Publisher) -> None:
-    """Or topics whose events are short run ahead of the others, and each complaint is folded and written many times."""
-    long = report(description="Lubang besar di tengah jalan. " * 100)
-    chains = [Chain(report=long) for _ in range(1500)]
-    for chain in chains:
-        chain.through(Transition.FORWARDED, Transition.ASSIGNED, Transition.STARTED)
-    events = [event for chain in chains for event in chain.events]
-    for start in range(0, len(events), 500):
-        assert len(await kafka.publish(events[start : start + 500])) == 500
-    batches: list[set[str]] = []
-    taken: set[str] = set()
-
-    async def handle(some: Sequence[Event]) -> None:
-        batches.append({event.key for event in some})
-        taken.update(event.id for event in some)
-
-    at_once = settings.model_copy(update={"consumer_batch": 2000})
-    topics = sorted({event.topic for event in events}, reverse=True)
-    consumer = EventConsumer(at_once, SERVICE, topics, handle, kafka)
-    await consumer.start()
-    try:
-
-        async def all_taken() -> bool:
-            return len(taken) == len(events)
-
-        await until(all_taken, within=60)
-    finally:
-        await consumer.stop()
-    assert sum(map(len, batches)) < 2 * len(chains), [len(batch) for batch in batches]
-
-
-class Interrupted(EventConsumer):
-    """Another process joins its group while it puts its first batch together."""
-
-    other: EventConsumer | None = None
-    in_a_batch = False
-
-    def _taken(self, found: Mapping[TopicPartition, list[ConsumerRecord]]) -> list[ConsumerRecord]:
-        self.in_a_batch = bool(found)
-        return super()._taken(found)
-
-    async def _left_to_take(self) -> dict[TopicPartition, int]:
-        if self.other and self.in_a_batch:
-            other, self.other, before = self.other, None, self._assignments
-            await other.start()
-
-            async def shared_out() -> bool:
-                return self._assignments > before
-
-            await until(shared_out, within=30)
-        return await super()._left_to_take()
-
-
-async def test_what_was_taken_before_the_partitions_were_shared_out_anew_comes_again_and_is_not_done_twice(
-    settings: ServiceSettings, kafka: Publisher
-) -> None:
-    events = [Chain().last for _ in range(800)]
-    assert len(await kafka.publish(events)) == len(events)
-    at_once = settings.model_copy(update={"consumer_batch": 2000})
-    topics = [events[0].topic]
-    here, elsewhere = Reader(), Reader()
-    consumer = Interrupted(at_once, SERVICE, topics, here, kafka)
-    other = consumer.other = EventConsumer(at_once, SERVICE, topics, elsewhere, kafka)
-    await consumer.start()
-    try:
-
-        async def all_taken() -> bool:
-            return {*here.taken, *elsewhere.taken} == {event.id for event in events}
-
-        await until(all_taken, within=60)
-        await asyncio.sleep(1)
-    finally:
-        await consumer.stop()
-        await other.stop()
-    assert here.taken
-    assert elsewhere.taken
-    assert len(here.taken) + len(elsewhere.taken) == len(events)
 
 
 async def test_what_becomes_of_a_record_is_logged_with_the_trace_of_its_request(

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from deploy.local.servers import Servers
-from shared import topics
 from shared.events import CHAIN_TOPICS, Event
 from shared.publisher import MAX_RECORD_BYTES, Publisher
 from shared.records import from_record, trace_of
@@ -15,13 +13,6 @@ from shared.settings import ServiceSettings
 from shared.topics import dead_letters
 from tests.contract.brokers import KafkaSite, MemorySite, Site
 from tests.support.events import STRAIGHT, TRACE, Chain
-
-
-@pytest.fixture
-async def settings(servers: Servers, namespace: str) -> ServiceSettings:
-    made = ServiceSettings(namespace=namespace, kafka_bootstrap=servers.kafka_bootstrap, mongo_url=servers.mongo_url)
-    await topics.create(made)
-    return made
 
 
 @pytest.fixture(params=["memory", "kafka"])
