@@ -183,7 +183,8 @@ async def _partitions(producer: AIOKafkaProducer, topic: str) -> tuple[int, ...]
 @lru_cache(_KEYS)
 def _partition(key: bytes | None, partitions: tuple[int, ...]) -> int:
     """Where records with a key go: as all of Kafka's clients in Java decide it. Remembered, since to compute it in
-    Python takes as long as the rest, and most complaints have several events within moments."""
+    Python takes as long as the rest, and under load a complaint has several events within moments. Those without a key
+    all go where chance sent the first."""
     return int(_PARTITIONER(key, partitions, partitions))
 
 
