@@ -108,7 +108,6 @@ class Publisher:
                     bootstrap_servers=self._bootstrap,
                     acks="all",
                     request_timeout_ms=int(self._wait * 1000),
-                    max_request_size=MAX_RECORD_BYTES,
                     max_batch_size=_BATCH_BYTES,
                     **self._security,
                 )
@@ -138,30 +137,31 @@ class Publisher:
                 task.cancel()
 
 
-async def _deliver(producer: AIOKafkaProducer, records: Sequence[Record]) -> dict[int, Exception]:
+async def _deliver(producer: AIOKafkaProducer, records: Sequence[Record]) -> dict[int, BaseException]:
     """Send records, those of one partition together: the client's ``send`` keeps a promise for each, which costs more
     than the record. Returns why some were not acknowledged, by their place in ``records``."""
-    failures: dict[int, Exception] = {}
+    failures: dict[int, BaseException] = {}
     partitions: dict[str, tuple[int, ...] | Exception] = {}
     places: dict[tuple[str, int], list[int]] = {}
-    for number, (topic, key, value, _) in enumerate(records):
+    for number, (topic, key, *_) in enumerate(records):
         if topic not in partitions:
             partitions[topic] = await _partitions(producer, topic)
         found = partitions[topic]
         if isinstance(found, Exception):
             failures[number] = found
-        elif len(key or b"") + len(value or b"") > MAX_RECORD_BYTES:
-            failures[number] = MessageSizeTooLargeError()
         else:
             places.setdefault((topic, _partition(key, found)), []).append(number)
     sent: list[list[int]] = []
     waits: list[asyncio.Future[Any]] = []
     for (topic, partition), numbers in places.items():
         for batch, held in _batches(producer, records, numbers):
+            if batch.size() > MAX_RECORD_BYTES:
+                failures |= dict.fromkeys(held, MessageSizeTooLargeError())
+                continue
             waits.append(await producer.send_batch(batch, topic, partition=partition))
             sent.append(held)
     for held, refusal in zip(sent, await asyncio.gather(*waits, return_exceptions=True), strict=True):
-        if isinstance(refusal, Exception):
+        if isinstance(refusal, BaseException):  # one that was cancelled is not acknowledged either
             failures |= dict.fromkeys(held, refusal)
     return failures
 

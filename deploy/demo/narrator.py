@@ -12,14 +12,14 @@ from rich.table import Table
 
 from deploy.demo.people import PATIENCE, DemoFailed, Json, Person
 from deploy.demo.witness import Seen, Witness
-from services.notify.notices import NOTICES, CitizenNotice
+from services.notify.notices import NOTICES, TOLD_CITIZENS
 from services.opd.projection import TAKES
 from shared.calendar import CITY
 from shared.events import ProgressNoted, SlaBreached, SlaWarned
 from shared.sop import MOVES, Clock, Role, Transition
 
 _SILENT = frozenset({"id", "occurred_at", "complaint_id", "seq", "number", "reporter_id", "actor", "report"})
-_TOLD = {notice.event.topic: notice for notice in NOTICES if notice.name in set(CitizenNotice)}
+_TOLD = {notice.event.topic: notice for notice in NOTICES if notice.name in TOLD_CITIZENS}
 """What the citizen is told, by the event's topic."""
 _EVERYBODY = ("intake", "routing", "notify", "sla")
 

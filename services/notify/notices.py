@@ -151,10 +151,9 @@ NOTICES: tuple[Notice, ...] = (
 )
 
 BY_NAME: dict[str, Notice] = {notice.name: notice for notice in NOTICES}
+TOLD_CITIZENS = frozenset(CitizenNotice)
 EMAILED_BY_DEFAULT = frozenset(notice.name for notice in NOTICES if notice.email)
-
-
-_BY_EVENT = {kind: tuple(n for n in NOTICES if n.event is kind) for kind in {notice.event for notice in NOTICES}}
+_BY_EVENT = {notice.event: tuple(n for n in NOTICES if n.event is notice.event) for notice in NOTICES}
 
 
 def notices_of(event: ComplaintEvent) -> tuple[Notice, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.notify.notices import CITIZEN, NOTICES, CitizenNotice, Notice, citizen_audience, notices_of
+from services.notify.notices import CITIZEN, NOTICES, TOLD_CITIZENS, CitizenNotice, Notice, citizen_audience, notices_of
 from shared.calendar import Deadlines
 from shared.events import (
     Answered,
@@ -28,7 +28,6 @@ ISSUES = (Answered.topic, NotificationDelivered.topic)
 CONSUMES = tuple(topic for topic in TAKES if topic not in ISSUES)
 
 EMAIL, INBOX = "email", "inbox"
-_TOLD_CITIZENS = frozenset(CitizenNotice)
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ def project(
             for notice in notices_of(event):
                 entries = _entries(notice, event, citizen, at, deadlines)
                 made.inbox += entries
-                if notice.name in _TOLD_CITIZENS:
+                if notice.name in TOLD_CITIZENS:
                     made.deliveries += [_delivery(entry, event, citizen, at, report_after) for entry in entries]
     return made
 

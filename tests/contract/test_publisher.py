@@ -129,3 +129,22 @@ async def test_an_acknowledgement_is_that_of_all_replicas_in_sync(settings: Serv
     assert producer is not None
     assert producer._sender._acks == -1, "Kafka's number for all"
     await publisher.stop()
+
+
+async def test_what_is_cancelled_on_its_way_is_not_acknowledged(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix, "routing", wait_seconds=3)
+    event = Chain().last
+    await publisher.publish([event])
+
+    async def cancelled(*_: object, **__: object) -> asyncio.Future[None]:
+        acknowledgement: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        acknowledgement.cancel()
+        return acknowledgement
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher._producer, "send_batch", cancelled)
+        assert await publisher.publish([event]) == []
+    assert await publisher.publish([event]) == [event.id], "with a producer of its own"
+    await publisher.stop()
