@@ -172,6 +172,8 @@ class EventConsumer:
         except Exception:
             await message.nack()  # the records come again
             raise
+        finally:
+            message.clear_cache()  # it holds itself there: its records would lie about until garbage is collected
         if assignment == self._assignments:
             self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
             self._to_commit.set()

@@ -1,6 +1,7 @@
 """How a consumer puts a batch together where much waits, on a real broker."""
 
 import asyncio
+import gc
 from collections.abc import Mapping, Sequence
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -94,3 +95,25 @@ async def test_what_was_taken_before_the_partitions_were_shared_out_anew_comes_a
     assert here.taken
     assert elsewhere.taken
     assert len(here.taken) + len(elsewhere.taken) == len(events)
+
+
+async def test_a_batch_is_gone_when_it_is_done_without_any_collection(
+    settings: ServiceSettings, kafka: Publisher
+) -> None:
+    """Or thousands of records pile up until garbage is collected, while everybody waits for that."""
+    events = [Chain().last for _ in range(100)]
+    assert len(await kafka.publish(events)) == len(events)
+    reader = Reader()
+    consumer = EventConsumer(settings, SERVICE, [events[0].topic], reader, kafka)
+    gc.collect()
+    gc.disable()
+    try:
+        await consumer.start()
+        try:
+            await reader.has(*events)
+        finally:
+            await consumer.stop()
+        topic = settings.topic_prefix + events[0].topic
+        assert not [o for o in gc.get_objects() if isinstance(o, ConsumerRecord) and o.topic == topic]
+    finally:
+        gc.enable()
