@@ -337,7 +337,7 @@ def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
     # The database driver works in threads. By default each waits up to 5 ms for a busy event loop to let it on, at each
     # answer that it gets; and collecting garbage every 700 objects finds little in a service that makes few cycles.
     sys.setswitchinterval(0.0005)
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(200_000, 5, 5)
     # The server hands the signal that ended it on to whoever it was for before. By itself SIGTERM would end the process
     # at once, and what Python cleans up at its end, such as the photo workers' folder in /tmp, would be left there.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
