@@ -40,8 +40,11 @@ def first_id(moment: datetime) -> str:
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:
+    beyond = moment.microsecond % 1000
+    if beyond:
+        moment = moment.replace(microsecond=moment.microsecond - beyond)
     try:
-        return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     except OverflowError:  # of the first or last hours that a datetime can hold
         raise ValueError("the time is out of range") from None
 
