@@ -21,7 +21,7 @@ from deploy.local.settings import LocalSettings
 hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's affair
 hypothesis.settings.load_profile("untimed")
 
-# Plain, as the services' own logs are: to draw an exception with its variables takes seconds, in which all stands still.
+# Plain, as the services' own logs are: to draw an exception with its variables takes seconds, while all stands still.
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
