@@ -24,8 +24,7 @@ IDENTIFIERS: ContextVar[Callable[[], str]] = ContextVar("IDENTIFIERS", default=l
 
 def now() -> datetime:
     """The present moment, aware UTC, in whole milliseconds: what MongoDB stores, so that documents compare equal."""
-    moment = CLOCK.get()()
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return _whole_milliseconds(CLOCK.get()())
 
 
 def new_id() -> str:
@@ -40,13 +39,12 @@ def first_id(moment: datetime) -> str:
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:
-    beyond = moment.microsecond % 1000
-    if beyond:
-        moment = moment.replace(microsecond=moment.microsecond - beyond)
     try:
-        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+        moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     except OverflowError:  # of the first or last hours that a datetime can hold
         raise ValueError("the time is out of range") from None
+    beyond = moment.microsecond % 1000
+    return moment.replace(microsecond=moment.microsecond - beyond) if beyond else moment
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_whole_milliseconds)]
