@@ -337,8 +337,8 @@ def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
     # The database driver works in threads. By default each waits up to 5 ms for a busy event loop to let it on, at each
     # answer that it gets.
     sys.setswitchinterval(0.0005)
-    # Hardly any garbage needs collecting, and the service stands still while it is looked for. Most batches of thousands
-    # of records come and go without a look.
+    # Hardly any garbage needs collecting, and the service stands still while it is looked for. Most batches of
+    # thousands of records come and go without a look.
     gc.set_threshold(200_000, 5, 5)
     # The server hands the signal that ended it on to whoever it was for before. By itself SIGTERM would end the process
     # at once, and what Python cleans up at its end, such as the photo workers' folder in /tmp, would be left there.
