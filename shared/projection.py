@@ -13,7 +13,15 @@ from typing import Any, Protocol
 
 from cachetools import LRUCache
 
-from shared.events import ChainEvent, ComplaintEvent, Event, NotificationDelivered, from_document, is_receipt
+from shared.events import (
+    ChainEvent,
+    ComplaintEvent,
+    Event,
+    NotificationDelivered,
+    Submitted,
+    from_document,
+    is_receipt,
+)
 
 _PAUSES = (0, 0.02, 0.05, 0.1, 0.2)
 """Seconds before each look whether another writer's documents are on disk."""
@@ -170,15 +178,20 @@ class Projection:
         await self._confirm(there)
         return list(changed.values())
 
-    def _guesses(self, keys: Iterable[str], current: Mapping[str, Document | None]) -> Mapping[str, Folded | None]:
-        """What is likely to be stored under each key, where there is a notion. A wrong one is found out on saving."""
+    def _guesses(
+        self, pending: Mapping[str, Sequence[ComplaintEvent]], current: Mapping[str, Document | None]
+    ) -> Mapping[str, Folded | None]:
+        """What is likely to be stored of each complaint, where there is a notion: nothing, if it begins just now. A
+        wrong one is found out on saving."""
         guessed: dict[str, Folded | None] = {}
-        for key in keys:
+        for key, events in pending.items():
             if key in self._recent:
                 guessed[key] = self._recent[key]
             elif key in current:
                 document = current[key]
                 guessed[key] = Folded.of(document) if document else None
+            elif any(isinstance(event, Submitted) for event in events):
+                guessed[key] = None
         return guessed
 
     async def _save(self, changes: Sequence[tuple[Folded, Folded | None]], durably: bool) -> bool:

@@ -141,15 +141,27 @@ async def test_what_the_caller_has_just_read_is_not_read_again() -> None:
 async def test_what_it_has_saved_itself_is_not_read_again() -> None:
     store = Counting()
     mine, other = Projection(store, derive, TAKES), Projection(store, derive, TAKES)
-    chain = Chain()
-    await mine.apply(chain.events)
+    chain = Chain().then(Transition.FORWARDED)
+    await mine.apply([chain.last])
     assert store.loads == 1, "nobody knew that there was none"
-    await mine.apply([chain.then(Transition.FORWARDED).last])
+    await mine.apply([chain.then(Transition.ASSIGNED).last])
     assert store.loads == 1
-    await other.apply([chain.then(Transition.ASSIGNED).last])
-    await mine.apply([chain.then(Transition.STARTED).last])
+    await other.apply([chain.then(Transition.STARTED).last])
+    await mine.apply([chain.then(Transition.COMPLETED).last])
     assert store.loads == 3, "another has moved it on since"
-    assert store.documents[chain.complaint_id] == whole(chain.events)
+    assert store.documents[chain.complaint_id] == whole(chain.events[1:])
+
+
+async def test_a_complaint_that_begins_is_looked_for_only_where_it_is_there_already() -> None:
+    store = Counting()
+    early, new, again = Chain().then(Transition.FORWARDED), Chain(), Chain()
+    await Projection(store, derive, TAKES).apply([*early.events[1:], *again.events])
+    assert store.loads == 1, "for the one whose beginning has not come"
+    await Projection(store, derive, TAKES).apply([*new.events, *again.events, early.events[0]])
+    assert store.loads == 2, "two of them were there: all are read"
+    assert store.documents == {chain.complaint_id: whole(chain.events) for chain in (early, new, again)}
+    await Projection(store, derive, TAKES).apply(Chain().events)
+    assert store.loads == 2
 
 
 async def test_what_it_remembers_and_the_database_has_lost_is_written_again() -> None:
