@@ -149,7 +149,8 @@ class Witness:
     async def _holds(self, service: str, event: Seen) -> bool:
         collection = self._mongo[f"{self._target.namespace}_{service}"][STORES[service]]
         if service == "notify":
-            return await collection.find_one({"about": event.id}) is not None
+            of_event = {"$gte": f"{event.id}:", "$lt": f"{event.id};"}  # an entry's id goes on with its audience
+            return await collection.find_one({"_id": of_event}, {"_id": 1}) is not None
         query = {"_id": event.value["complaint_id"], "history.id": event.id}
         return await collection.find_one(query, {"_id": 1}) is not None
 

@@ -35,7 +35,6 @@ class InboxStore:
                     name="unread",
                     partialFilterExpression={"unread": True},
                 ),
-                IndexModel([("about", ASCENDING)], name="about"),
             ],
         )
 
