@@ -83,6 +83,7 @@ class EventConsumer:
             *self._topics,
             group_id=group,
             batch=True,
+            fetch_min_bytes=settings.consumer_fetch_bytes,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             auto_offset_reset="earliest",
             ack_policy=AckPolicy.MANUAL,  # the framework commits every partition that it has, at each batch

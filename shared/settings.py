@@ -80,6 +80,9 @@ class ServiceSettings(BaseSettings):
         0.02, ge=0, le=1, description="how long a busy consumer lets records come together"
     )
     consumer_busy_per_second: int = Field(200, ge=0, description="from so many records a second on a consumer is busy")
+    consumer_fetch_bytes: int = Field(
+        1, ge=1, description="where fewer bytes are there to be taken, more are waited for, for 0.1 s at most"
+    )
     deadlines: Deadlines = Deadlines()
     retention: RetentionSettings = RetentionSettings()
     docs: bool = Field(True, description="serve OpenAPI and AsyncAPI pages")
@@ -113,3 +116,13 @@ class ServiceSettings(BaseSettings):
     def group(self, service: str) -> str:
         """The name of a service's consumer group; its dead letters are in ``<group>.dlq``."""
         return f"{self.namespace}-{service}"
+
+
+class FollowerSettings(ServiceSettings):
+    """What a service is told that no desk waits for: it takes what has happened after the desks, and more at a time."""
+
+    consumer_breath_seconds: float = Field(1.0, ge=0, le=1, description="how long what comes is left to come together")
+    consumer_busy_per_second: int = Field(20, ge=0, description="sooner than a desk, whose turn it is first")
+    consumer_fetch_bytes: int = Field(
+        2**16, ge=1, description="more than comes at once, so that a single record waits until a desk has taken it"
+    )

@@ -7,17 +7,15 @@ from pydantic import Field
 
 from services.intake.place import DEFAULT_CITY
 from shared.photos import PhotoSettings
-from shared.settings import ServiceSettings
+from shared.settings import FollowerSettings
 
 _DATA = Path(__file__).parent / "data"
 
 
-class Settings(ServiceSettings):
+class Settings(FollowerSettings):
     """What all services have, and the keys, the city and the categories."""
 
     port: int = 8101
-    consumer_breath_seconds: float = Field(1.0, ge=0, le=1, description="no desk waits for what citizens read")
-    consumer_busy_per_second: int = Field(20, ge=0, description="sooner: what desks wait for goes first")
     signing_key_file: Path = Field(description="PEM of the ES256 private key that signs tokens")
     previous_key_file: Path | None = Field(None, description="PEM of the key before: still accepted, not signed with")
     tracking_key_file: Path = Field(description="at least 32 random bytes, from which tracking codes are made")

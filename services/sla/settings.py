@@ -5,15 +5,13 @@ from datetime import timedelta
 from pydantic import Field
 
 from shared.calendar import Deadlines
-from shared.settings import ServiceSettings
+from shared.settings import FollowerSettings
 
 
-class Settings(ServiceSettings):
+class Settings(FollowerSettings):
     """What all services have, the procedure's deadlines, and how alarms are raised (all times in seconds)."""
 
     port: int = 8105
-    consumer_breath_seconds: float = Field(1.0, ge=0, le=1, description="no desk waits for the clocks")
-    consumer_busy_per_second: int = Field(20, ge=0, description="sooner: what desks wait for goes first")
     deadlines: Deadlines = Deadlines()
     alarm_grace_seconds: float = Field(
         2.0, ge=0, description="how long after its moment an alarm waits for events that are on their way"

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import Mapping, Sequence
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -9,7 +10,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from shared.consumer import EventConsumer
 from shared.events import Event
 from shared.publisher import Publisher
-from shared.settings import ServiceSettings
+from shared.settings import FollowerSettings, ServiceSettings
 from shared.sop import Transition
 from tests.contract.brokers import Reader
 from tests.support.events import Chain, report
@@ -117,3 +118,31 @@ async def test_a_batch_is_gone_when_it_is_done_without_any_collection(
         assert not [o for o in gc.get_objects() if isinstance(o, ConsumerRecord) and o.topic == topic]
     finally:
         gc.enable()
+
+
+async def test_who_is_not_waited_for_lets_the_broker_collect_what_comes(
+    settings: ServiceSettings, kafka: Publisher
+) -> None:
+    """And a record that nothing follows comes all the same."""
+    wants_more = settings.model_copy(update={"consumer_fetch_bytes": FollowerSettings().consumer_fetch_bytes})
+    events = [Chain().last for _ in range(60)]
+    batches: list[Sequence[Event]] = []
+    reader = Reader()
+
+    async def handle(some: Sequence[Event]) -> None:
+        batches.append(some)
+        await reader(some)
+
+    consumer = EventConsumer(wants_more, SERVICE, [events[0].topic], handle, kafka)
+    await consumer.start()
+    try:
+        await kafka.publish([events[0]])
+        await reader.has(events[0])
+        began = time.monotonic()
+        for event in events[1:]:
+            assert await kafka.publish([event])
+        fetches = (time.monotonic() - began) / 0.1
+        await reader.has(*events)
+    finally:
+        await consumer.stop()
+    assert len(batches) - 1 <= fetches + 2, [len(batch) for batch in batches]
