@@ -31,6 +31,8 @@ REMEMBERED = 1000
 next event is about, and need not be read and decoded again."""
 _AT_A_TIME = 50
 """Documents folded between two turns of the event loop."""
+_FEW = 10
+"""Complaints for which a round trip to the database weighs more than a wrong guess."""
 
 Document = dict[str, Any]
 Derive = Callable[[Sequence[ComplaintEvent]], Document]
@@ -181,16 +183,19 @@ class Projection:
     def _guesses(
         self, pending: Mapping[str, Sequence[ComplaintEvent]], current: Mapping[str, Document | None]
     ) -> Mapping[str, Folded | None]:
-        """What is likely to be stored of each complaint, where there is a notion: nothing, if it begins just now. A
-        wrong one is found out on saving."""
+        """What is likely to be stored of each complaint, where there is a notion. A wrong one is found out on saving.
+
+        One that begins just now has nothing stored, most likely. Of many, some will have: then all are read and folded
+        again, while to read them at once would have cost each next to nothing."""
         guessed: dict[str, Folded | None] = {}
+        few = len(pending) <= _FEW
         for key, events in pending.items():
             if key in self._recent:
                 guessed[key] = self._recent[key]
             elif key in current:
                 document = current[key]
                 guessed[key] = Folded.of(document) if document else None
-            elif any(isinstance(event, Submitted) for event in events):
+            elif few and any(isinstance(event, Submitted) for event in events):
                 guessed[key] = None
         return guessed
 
