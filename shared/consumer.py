@@ -38,8 +38,9 @@ _COMMIT_SECONDS = 0.2
 makes come again is taken once all the same."""
 _AGAIN_SECONDS = 2.0
 _FETCH_WAIT_MS = 100
-"""A fetch waits so long for records to come. It asks for those partitions only of which nothing waits to be taken, and
-there is one at a time: what came of the others meanwhile, and a backlog that is left in a few of them, wait for it."""
+"""A fetch waits so long for records to come, or until they are ``consumer_fetch_bytes`` together. It asks for those
+partitions only of which nothing waits to be taken, and there is one at a time: what came of the others meanwhile, and a
+backlog that is left in a few of them, wait for it."""
 _LOOK_MS = 1000
 """Records are taken when they come to the process; if none do, it is looked again after so long."""
 _BEHIND, _CAUGHT_UP = 2000, 300
