@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -183,7 +183,11 @@ class Deadlines(BaseModel):
 
     def due_at(self, clock: Clock, opened_at: datetime) -> datetime:
         """When a clock opened at ``opened_at`` (aware) is due, in UTC."""
-        return due_at(opened_at, self.of(clock), WorkingDays(self.extra_holidays, self.extra_working_days))
+        return due_at(opened_at, self.of(clock), self._working_days)
+
+    @cached_property
+    def _working_days(self) -> WorkingDays:
+        return WorkingDays(self.extra_holidays, self.extra_working_days)
 
     def warn_at(self, clock: Clock, opened_at: datetime) -> datetime:
         """When the same clock warns, in UTC."""

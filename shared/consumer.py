@@ -37,6 +37,7 @@ _COMMIT_SECONDS = 0.2
 """Offsets are committed so long after a batch: each commit is a record that the broker writes down, and what a crash
 makes come again is taken once all the same."""
 _AGAIN_SECONDS = 2.0
+"""A commit that failed is tried again after so long."""
 _FETCH_WAIT_MS = 100
 """A fetch waits so long for records to come, or until they are ``consumer_fetch_bytes`` together. It asks for those
 partitions only of which nothing waits to be taken, and there is one at a time: what came of the others meanwhile, and a
@@ -148,14 +149,12 @@ class EventConsumer:
             while left and len(records) < self._batch:
                 first = min(left, key=lambda partition: self._reached.get(partition, 0))
                 most = min(_STEP, self._batch - len(records))
-                found = await consumer.getmany(first, timeout_ms=_FETCH_WAIT_MS, max_records=most)
+                found = await consumer.getmany(first, timeout_ms=0, max_records=most)
                 if assignment != self._assignments:
                     return tuple(self._taken(found))
-                if not found:
-                    break  # what comes first is on its way
                 records += self._taken(found)
-                left[first] -= len(found[first])
-                if left[first] <= 0:
+                left[first] -= len(found.get(first, ()))
+                if left[first] <= 0 or not found:  # what is on its way comes while this batch is worked on
                     del left[first]
         except Exception as error:  # noqa: BLE001 - if it lasts, the next call raises it with nothing in hand
             log.info("a batch was cut short", reason=repr(error), records=len(records))
@@ -213,17 +212,16 @@ class EventConsumer:
             await self._to_commit.wait()
             await asyncio.sleep(_COMMIT_SECONDS)
             self._to_commit.clear()
-            await self._commit()
-            if self._uncommitted:
+            if not await self._commit():
                 await asyncio.sleep(_AGAIN_SECONDS)
                 self._to_commit.set()
 
-    async def _commit(self) -> None:
-        """Commit how far the partitions were taken that have moved. What fails is tried again a moment later; until
-        then its records may come again."""
+    async def _commit(self) -> bool:
+        """Commit how far the partitions were taken that have moved. False if that failed: until it is done, their
+        records may come again."""
         consumer: AIOKafkaConsumer | None = self.subscriber.consumer
         if consumer is None:
-            return
+            return True
         ours = consumer.assignment()
         moved = {partition: offset for partition, offset in self._uncommitted.items() if partition in ours}
         try:
@@ -231,8 +229,9 @@ class EventConsumer:
                 await consumer.commit(moved)
         except KafkaError as error:
             log.warning("offsets were not committed; records may come again", reason=repr(error))
-        else:
-            self._uncommitted = {p: o for p, o in self._uncommitted.items() if p in ours and moved.get(p) != o}
+            return False
+        self._uncommitted = {p: o for p, o in self._uncommitted.items() if p in ours and moved.get(p) != o}
+        return True
 
     def _moved(self, done: bool) -> None:
         if done:

@@ -7,8 +7,9 @@ the same document. ``revision`` names that set: the compare-and-set value of con
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 from cachetools import LRUCache
@@ -29,8 +30,9 @@ _PAUSES = (0, 0.02, 0.05, 0.1, 0.2)
 REMEMBERED = 1000
 """Documents that each projection remembers as it saved them last: what happened to a complaint just now is what the
 next event is about, and need not be read and decoded again."""
-_AT_A_TIME = 50
-"""Documents folded between two turns of the event loop."""
+_AT_A_TIME = 100
+"""Documents folded between two turns of the event loop, and written at once: while the database takes them, the next
+are folded."""
 _FEW = 10
 """Complaints for which a round trip to the database weighs more than a wrong guess."""
 
@@ -112,6 +114,13 @@ def concerns(event: Event, topics: Collection[str]) -> bool:
     return not isinstance(event, NotificationDelivered) or is_receipt(event)
 
 
+def _parts(keys: Iterable[str]) -> Iterator[list[str]]:
+    """The keys, as many together as are folded at a time."""
+    rest = iter(keys)
+    while part := list(islice(rest, _AT_A_TIME)):
+        yield part
+
+
 class Unconfirmed(TimeoutError):
     """Another writer's documents hold the events, and may still lose them; ask again after a moment."""
 
@@ -155,29 +164,39 @@ class Projection:
             if isinstance(event, ComplaintEvent) and concerns(event, self._takes):
                 pending.setdefault(event.complaint_id, []).append(event)
         guessed = self._guesses(pending, current or {})
-        there: list[ComplaintEvent] = []
+        there: dict[str, list[ComplaintEvent]] = {}
         changed: dict[str, Document] = {}
         while pending:
             missing = [key for key in pending if key not in guessed]
             read = await self._store.load(missing) if missing else {}
-            changes: list[tuple[Folded, Folded | None]] = []
-            unsure: dict[str, list[ComplaintEvent]] = {}
-            there = []
-            for number, (key, fresh) in enumerate(pending.items(), 1):
-                if number % _AT_A_TIME == 0:
+            again: dict[str, list[ComplaintEvent]] = {}
+            writes: list[tuple[list[str], asyncio.Task[bool]]] = []
+            try:
+                for some in _parts(pending):
+                    changes: list[tuple[Folded, Folded | None]] = []
+                    for key in some:
+                        known = guessed[key] if key in guessed else Folded.of(read[key]) if key in read else None
+                        folded = Folded.with_events(known, pending[key], self._derive)
+                        if folded is not None:
+                            changes.append((folded, known))
+                        elif durable and key in guessed:
+                            again[key] = pending[key]  # memory may know of what the database has lost: it is asked
+                        elif durable:
+                            there[key] = pending[key]
+                    changed |= {folded.document["_id"]: folded.document for folded, _ in changes}
+                    if changes:
+                        saving = asyncio.create_task(self._save(changes, durable))
+                        writes.append(([folded.document["_id"] for folded, _ in changes], saving))
                     await asyncio.sleep(0)  # a backlog must not keep the service from answering
-                known = guessed[key] if key in guessed else Folded.of(read[key]) if key in read else None
-                folded = Folded.with_events(known, fresh, self._derive)
-                if folded is not None:
-                    changes.append((folded, known))
-                elif durable and key in guessed:
-                    unsure[key] = fresh  # memory may know of what the database has lost: it is asked
-                elif durable:
-                    there += fresh
-            changed |= {folded.document["_id"]: folded.document for folded, _ in changes}
-            pending = unsure if not changes or await self._save(changes, durable) else pending
-            guessed = {}
-        await self._confirm(there)
+            finally:
+                outcomes = await asyncio.gather(*(saving for _, saving in writes), return_exceptions=True)
+            for (written, _), outcome in zip(writes, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                if not outcome:
+                    again |= {key: pending[key] for key in written}
+            pending, guessed = again, {}
+        await self._confirm([event for events in there.values() for event in events])
         return list(changed.values())
 
     def _guesses(

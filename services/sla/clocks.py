@@ -2,9 +2,9 @@
 they became known. Pure: the same set of events gives the same clocks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.calendar import Deadlines, warn_at
 from shared.events import (
@@ -34,9 +34,8 @@ class State(StrEnum):
     LATE = "late"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of a clock, started by the event at ``seq``.
+class Run(NamedTuple):
+    """One run of a clock, started by the event at ``seq``. A tuple: a fold makes some twenty, and they cost a third so.
 
     ``status`` is the last status that the clock ran in; ``agency`` is set where an agency is answerable. While it runs,
     ``stopped_at`` and ``stopped_by`` (an event's id) are None.
@@ -118,10 +117,10 @@ _RUN_IN: dict[Status, list[ClockRule]] = {
 
 def _moved(run: Run, event: ChainEvent, status: Status) -> Run:
     if status in run.rule.statuses:
-        return replace(run, status=status)
+        return run._replace(status=status)
     if run.rule.met_by_receipt and status is not Status.CLOSED:
         return run
-    return replace(run, stopped_at=event.occurred_at, stopped_by=event.id)
+    return run._replace(stopped_at=event.occurred_at, stopped_by=event.id)
 
 
 def _started(rule: ClockRule, event: ChainEvent, status: Status, deadlines: Deadlines) -> Run:
@@ -144,4 +143,4 @@ def _received(run: Run, receipt: tuple[datetime, str]) -> Run:
     at, event_id = receipt
     if run.stopped_at is not None and run.stopped_at < at:
         return run
-    return replace(run, stopped_at=at, stopped_by=event_id)
+    return run._replace(stopped_at=at, stopped_by=event_id)

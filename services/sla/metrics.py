@@ -46,7 +46,7 @@ class ClockMetrics:
     """Writes the metrics of this process."""
 
     def __init__(self) -> None:
-        self._agencies: dict[Clock, set[str]] = {clock: {""} for clock in ANSWERED_FOR}
+        self._agencies: dict[Clock, set[str]] = {clock: set() for clock in ANSWERED_FOR}
         for clock in ANSWERED_FOR:
             self._know(clock, "")
             LATENESS.labels(*_labels(clock))
@@ -54,6 +54,8 @@ class ClockMetrics:
                 STEP_SECONDS.labels(*_labels(clock), verdict.value)
 
     def _know(self, clock: Clock, agency: str) -> None:
+        if agency in self._agencies[clock]:
+            return
         self._agencies[clock].add(agency)
         for name in _ALARM_NAMES.values():
             ALARMS.labels(name, *_labels(clock), agency)
@@ -79,8 +81,9 @@ class ClockMetrics:
         for document in documents:
             for clock in document["clocks"]:
                 if clock["stopped_by"] in event_ids and not clock["lapses"]:
-                    self._know(Clock(clock["clock"]), clock["agency"] or "")
-                    labels = _labels(Clock(clock["clock"]))
+                    known = Clock(clock["clock"])
+                    self._know(known, clock["agency"] or "")
+                    labels = _labels(known)
                     late = (clock["stopped_at"] - clock["due_at"]).total_seconds()
                     took = (clock["stopped_at"] - clock["opened_at"]).total_seconds()
                     STEP_SECONDS.labels(*labels, (State.LATE if late > 0 else State.IN_TIME).value).observe(took)

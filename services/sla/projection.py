@@ -45,14 +45,15 @@ def derive(rules: Rules, events: Sequence[ComplaintEvent]) -> Document:
 
 
 def _stored(run: Run) -> dict[str, Any]:
+    rule = run.rule
     return {
         "clock": run.clock,
-        "step": run.rule.step,
+        "step": rule.step,
         "seq": run.seq,
         "status": run.status,
-        "responsible": run.rule.role,
+        "responsible": rule.role,
         "agency": run.agency.code if run.agency else None,
-        "lapses": run.rule.lapses,
+        "lapses": rule.lapses,
         "opened_at": run.opened_at,
         "warn_at": run.warn_at,
         "due_at": run.due_at,

@@ -388,6 +388,37 @@ async def test_what_is_done_after_its_partition_has_left_sets_the_group_not_back
         assert await level(), "nor later"
 
 
+async def test_what_is_done_during_a_commit_is_committed_by_the_next(
+    settings: ServiceSettings, kafka: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a commit that failed is waited after: who follows the offsets would see everything later."""
+    monkeypatch.setattr(consuming, "_AGAIN_SECONDS", 3600)
+    site, reader, events = KafkaSite(settings), Reader(), [Chain().last for _ in range(2)]
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    async with consuming_with(site, reader, kafka) as consumer:
+        assert isinstance(consumer, EventConsumer)
+        client = consumer.subscriber.consumer
+        assert client is not None
+        commit = client.commit
+
+        async def held(offsets: object) -> None:
+            begun.set()
+            await go_on.wait()
+            await commit(offsets)
+
+        monkeypatch.setattr(client, "commit", held)
+        await kafka.publish(events[:1])
+        await begun.wait()
+        await kafka.publish(events[1:])
+        await reader.has(*events)
+        go_on.set()
+
+        async def level() -> bool:
+            return await site.committed(SERVICE, TOPICS) == len(events)
+
+        await until(level, within=30)
+
+
 def test_no_subscriber_acknowledges_before_its_work_is_done(settings: ServiceSettings, kafka: Publisher) -> None:
     """FastStream's own default is at most once."""
     consumer = EventConsumer(settings, SERVICE, TOPICS, Reader(), kafka)

@@ -30,8 +30,8 @@ Json = dict[str, Any]
 
 PASSWORD = "kuda parit lampu senja"
 _FOR_LOAD = {"LAPOR_TOKEN_MINUTES": "600", "LAPOR_LIMITS__ENABLED": "false", "LAPOR_PHOTOS__PER_OWNER": "1000"}
-"""Few accounts of one address send it all: with limits they would be refused as a flood."""
-"""Longer than a measurement takes; how long a token lasts costs nothing."""
+"""Few accounts of one address send it all: with limits they would be refused as a flood. Tokens last longer than a
+measurement takes; for how long costs nothing."""
 
 
 class Refused(Exception):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.case import Case
 from shared.events import CHAIN_TOPICS, ChainEvent, CitizenContact, ComplaintEvent, ProgressNoted, new_id, now
-from shared.projection import Document, Projection, Unconfirmed, chain_order, concerns, fold, history, revision
+from shared.projection import Change, Document, Projection, Unconfirmed, chain_order, concerns, fold, history, revision
 from shared.sop import Transition
 from tests.support.chains import chains, deliveries, split
 from tests.support.events import Chain
@@ -213,3 +213,66 @@ async def test_events_that_are_there_but_not_for_good_are_not_done() -> None:
     with pytest.raises(Unconfirmed):
         await projection.apply(chain.events)
     await projection.apply(chain.events, {})
+
+
+async def test_nor_if_meanwhile_something_else_has_to_be_written_again() -> None:
+    """What is there is confirmed also where another complaint of the batch takes a second look."""
+    there, lost, store = Chain().then(Transition.FORWARDED), Chain(), Doubtful()
+    await Projection(store, derive, TAKES).apply(there.events)
+    projection = Projection(store, derive, TAKES)
+    await projection.apply(lost.events)
+    del store.documents[lost.complaint_id]
+    with pytest.raises(Unconfirmed):
+        await projection.apply([there.last, *lost.events])
+    assert store.documents[lost.complaint_id] == whole(lost.events)
+
+
+class Asked(MemoryDocuments):
+    """Documents that tell which were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[set[str]] = []
+
+    async def load(self, ids: Collection[str]) -> dict[str, Document]:
+        self.asked.append(set(ids))
+        return await super().load(ids)
+
+
+async def test_of_a_backlog_only_the_part_is_read_again_that_another_has_moved_on() -> None:
+    store, many = Asked(), [Chain().then(Transition.FORWARDED) for _ in range(350)]
+    projection = Projection(store, derive, TAKES)
+    await projection.apply([event for chain in many for event in chain.events])
+    await Projection(store, derive, TAKES).apply([many[200].then(Transition.ASSIGNED).last])
+    store.asked.clear()
+    changed = await projection.apply([chain.noted().last for chain in many])
+    (again,) = store.asked
+    assert many[200].complaint_id in again
+    assert len(again) < 200
+    assert len(changed) == len(many)
+    assert store.documents == {chain.complaint_id: whole(chain.events) for chain in many}
+
+
+class Slow(MemoryDocuments):
+    """Documents that take their time to be written."""
+
+    async def save(self, documents: Sequence[Change], *, durably: bool = False) -> bool:
+        await asyncio.sleep(0.01)
+        return await super().save(documents, durably=durably)
+
+
+async def test_what_a_defect_leaves_out_is_written_before_it_is_told() -> None:
+    """Or writes would go on behind the back of who tries the halves of the batch."""
+    store, many = Slow(), [Chain() for _ in range(350)]
+    defective = many[300].complaint_id
+
+    def fails(events: Sequence[ComplaintEvent]) -> Document:
+        if events[0].complaint_id == defective:
+            raise ZeroDivisionError
+        return derive(events)
+
+    with pytest.raises(ZeroDivisionError):
+        await Projection(store, fails, TAKES).apply([event for chain in many for event in chain.events])
+    there = set(store.documents)
+    await asyncio.sleep(0.05)
+    assert there == set(store.documents) == {chain.complaint_id for chain in many[:300]}
