@@ -30,9 +30,6 @@ _PAUSES = (0, 0.02, 0.05, 0.1, 0.2)
 REMEMBERED = 1000
 """Documents that each projection remembers as it saved them last: what happened to a complaint just now is what the
 next event is about, and need not be read and decoded again."""
-_AT_A_TIME = 100
-"""Documents folded between two turns of the event loop, and written at once: while the database takes them, the next
-are folded."""
 _FEW = 10
 """Complaints for which a round trip to the database weighs more than a wrong guess."""
 
@@ -114,10 +111,10 @@ def concerns(event: Event, topics: Collection[str]) -> bool:
     return not isinstance(event, NotificationDelivered) or is_receipt(event)
 
 
-def _parts(keys: Iterable[str]) -> Iterator[list[str]]:
-    """The keys, as many together as are folded at a time."""
+def _parts(keys: Iterable[str], size: int) -> Iterator[list[str]]:
+    """The keys, ``size`` of them together."""
     rest = iter(keys)
-    while part := list(islice(rest, _AT_A_TIME)):
+    while part := list(islice(rest, size)):
         yield part
 
 
@@ -141,12 +138,16 @@ class DocumentStore(Protocol):
 
 
 class Projection:
-    """One kind of document of one service: which events it takes, how it derives its fields, and where it is kept."""
+    """One kind of document of one service: which events it takes, how it derives its fields, and where it is kept.
 
-    def __init__(self, store: DocumentStore, derive: Derive, takes: Collection[str]) -> None:
+    ``at_a_time`` documents are folded between two turns of the event loop and written at once; while the database takes
+    them, the next are folded."""
+
+    def __init__(self, store: DocumentStore, derive: Derive, takes: Collection[str], *, at_a_time: int = 100) -> None:
         self._store = store
         self._derive = derive
         self._takes = frozenset(takes)
+        self._at_a_time = at_a_time
         self._recent: LRUCache[str, Folded] = LRUCache(REMEMBERED)
 
     async def apply(
@@ -172,7 +173,7 @@ class Projection:
             again: dict[str, list[ComplaintEvent]] = {}
             writes: list[tuple[list[str], asyncio.Task[bool]]] = []
             try:
-                for some in _parts(pending):
+                for some in _parts(pending, self._at_a_time):
                     changes: list[tuple[Folded, Folded | None]] = []
                     for key in some:
                         known = guessed[key] if key in guessed else Folded.of(read[key]) if key in read else None

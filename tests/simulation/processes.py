@@ -330,7 +330,7 @@ class Process:
         store = remote(self.world.servers.documents[self.service], self.database)
         documents: DocumentStore = store
         derive, takes = DERIVE[self.service]
-        return store, self._plan.projection(documents, derive, takes)
+        return store, self._plan.projection(documents, derive, takes, at_a_time=1)  # so that writes run side by side
 
     def _desk(self, journal: Callable[[Sequence[Projecting]], Journal]) -> Handle:
         store, projection = self._projection()
