@@ -7,9 +7,8 @@ the same document. ``revision`` names that set: the compare-and-set value of con
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Protocol
 
 from cachetools import LRUCache
@@ -23,6 +22,7 @@ from shared.events import (
     from_document,
     is_receipt,
 )
+from shared.pieces import pieces, side_by_side
 
 _PAUSES = (0, 0.02, 0.05, 0.1, 0.2)
 """Seconds before each look whether another writer's documents are on disk."""
@@ -111,13 +111,6 @@ def concerns(event: Event, topics: Collection[str]) -> bool:
     return not isinstance(event, NotificationDelivered) or is_receipt(event)
 
 
-def _parts(keys: Iterable[str], size: int) -> Iterator[list[str]]:
-    """The keys, ``size`` of them together."""
-    rest = iter(keys)
-    while part := list(islice(rest, size)):
-        yield part
-
-
 class Unconfirmed(TimeoutError):
     """Another writer's documents hold the events, and may still lose them; ask again after a moment."""
 
@@ -140,8 +133,7 @@ class DocumentStore(Protocol):
 class Projection:
     """One kind of document of one service: which events it takes, how it derives its fields, and where it is kept.
 
-    ``at_a_time`` documents are folded between two turns of the event loop and written at once; while the database takes
-    them, the next are folded."""
+    ``at_a_time`` documents are folded and written at once; while the database takes them, the next are folded."""
 
     def __init__(self, store: DocumentStore, derive: Derive, takes: Collection[str], *, at_a_time: int = 100) -> None:
         self._store = store
@@ -168,37 +160,43 @@ class Projection:
         there: dict[str, list[ComplaintEvent]] = {}
         changed: dict[str, Document] = {}
         while pending:
-            missing = [key for key in pending if key not in guessed]
-            read = await self._store.load(missing) if missing else {}
-            again: dict[str, list[ComplaintEvent]] = {}
-            writes: list[tuple[list[str], asyncio.Task[bool]]] = []
-            try:
-                for some in _parts(pending, self._at_a_time):
-                    changes: list[tuple[Folded, Folded | None]] = []
-                    for key in some:
-                        known = guessed[key] if key in guessed else Folded.of(read[key]) if key in read else None
-                        folded = Folded.with_events(known, pending[key], self._derive)
-                        if folded is not None:
-                            changes.append((folded, known))
-                        elif durable and key in guessed:
-                            again[key] = pending[key]  # memory may know of what the database has lost: it is asked
-                        elif durable:
-                            there[key] = pending[key]
-                    changed |= {folded.document["_id"]: folded.document for folded, _ in changes}
-                    if changes:
-                        saving = asyncio.create_task(self._save(changes, durable))
-                        writes.append(([folded.document["_id"] for folded, _ in changes], saving))
-                    await asyncio.sleep(0)  # a backlog must not keep the service from answering
-            finally:
-                outcomes = await asyncio.gather(*(saving for _, saving in writes), return_exceptions=True)
-            for (written, _), outcome in zip(writes, outcomes, strict=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                if not outcome:
-                    again |= {key: pending[key] for key in written}
-            pending, guessed = again, {}
+            pending = await self._round(pending, guessed, durable, changed, there)
+            guessed = {}
         await self._confirm([event for events in there.values() for event in events])
         return list(changed.values())
+
+    async def _round(
+        self,
+        pending: Mapping[str, list[ComplaintEvent]],
+        guessed: Mapping[str, Folded | None],
+        durable: bool,
+        changed: dict[str, Document],
+        there: dict[str, list[ComplaintEvent]],
+    ) -> dict[str, list[ComplaintEvent]]:
+        """Fold and save what is pending once; returns what has to be done again, by what is stored then. ``changed``
+        gets the documents, ``there`` the events that were in theirs before."""
+        missing = [key for key in pending if key not in guessed]
+        read = await self._store.load(missing) if missing else {}
+        again: dict[str, list[ComplaintEvent]] = {}
+
+        async def take(keys: Sequence[str]) -> None:
+            changes: list[tuple[Folded, Folded | None]] = []
+            for key in keys:
+                known = guessed[key] if key in guessed else Folded.of(read[key]) if key in read else None
+                folded = Folded.with_events(known, pending[key], self._derive)
+                if folded is not None:
+                    changes.append((folded, known))
+                elif durable and key in guessed:
+                    again[key] = pending[key]  # memory may know of what the database has lost: it is asked
+                elif durable:
+                    there[key] = pending[key]
+            documents = {folded.document["_id"]: folded.document for folded, _ in changes}
+            changed.update(documents)
+            if changes and not await self._save(changes, durable):
+                again.update((key, pending[key]) for key in documents)
+
+        await side_by_side(take(keys) for keys in pieces(pending, self._at_a_time))
+        return again
 
     def _guesses(
         self, pending: Mapping[str, Sequence[ComplaintEvent]], current: Mapping[str, Document | None]

@@ -1,4 +1,4 @@
-"""What arrives: events become entries, deliveries and contacts, a whole batch in three writes."""
+"""What arrives: events become entries, deliveries and contacts, many at a time in each write."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -9,15 +9,17 @@ from prometheus_client import Counter
 from services.notify.delivery_store import DELIVERIES, REPORT_GRACE, DeliveryStore
 from services.notify.desk import Finish, Patience, reports, triage
 from services.notify.notices import citizen_audience
-from services.notify.projection import project
+from services.notify.projection import Documents, project
 from services.notify.settings import Settings
 from services.notify.store import CitizenStore, InboxStore
-from shared.events import Event, now
+from shared.events import ComplaintEvent, Event, now
+from shared.pieces import pieces, side_by_side
 from shared.projection import Document
 from shared.pseudonyms import Pseudonyms
 
-_ISSUED_AT_ONCE = 500
-"""A backlog's reports must not fill the journal's queue."""
+_EVENTS_AT_A_TIME = 100
+"""Events whose notices are kept at once. Four times as many are under way, each with at most two events to report: a
+backlog must not fill the journal's queue."""
 
 NOTICES = Counter("lapor_notices_total", "Notices put into an inbox.", ["notice"])
 
@@ -51,22 +53,33 @@ class Arrivals:
         deleted their data; entries before deliveries, so that what is reported as delivered is in the inbox. What the
         journal itself brings (it gives ``current``) is reported afterwards: the journal must not wait for itself.
         """
-        made = project(events, now(), self._deadlines, self._report_after, self._pseudonyms)
+        events = list(events)
+        made = self._projected(event for event in events if not isinstance(event, ComplaintEvent))
         await self._citizens.keep(made.contacts.values())
         await self._citizens.erase(made.erased)
+        told = (event for event in events if isinstance(event, ComplaintEvent))
+        await side_by_side(
+            self._tell(self._projected(piece), made.erased, at_once=current is None)
+            for piece in pieces(told, _EVENTS_AT_A_TIME)
+        )
+        if made.erased:
+            await self._inbox.erase({citizen_audience(citizen) for citizen in made.erased})
+
+    def _projected(self, events: Iterable[Event]) -> Documents:
+        return project(events, now(), self._deadlines, self._report_after, self._pseudonyms)
+
+    async def _tell(self, made: Documents, erased: set[str], *, at_once: bool) -> None:
         ids = {delivery["citizen_id"] for delivery in made.deliveries}
         contacts: dict[str, Document] = {}
         choices: dict[str, dict[str, bool]] = {}
         if ids:
             contacts, choices = await asyncio.gather(self._citizens.contacts(ids), self._citizens.preferences(ids))
-        gone = made.erased | {citizen for citizen, contact in contacts.items() if contact.get("erased")}
+        gone = erased | {citizen for citizen, contact in contacts.items() if contact.get("erased")}
         nobody = {citizen_audience(citizen) for citizen in gone}
         for entry in await self._inbox.add([entry for entry in made.inbox if entry["audience"] not in nobody]):
             NOTICES.labels(entry["notice"]).inc()
-        if made.erased:
-            await self._inbox.erase({citizen_audience(citizen) for citizen in made.erased})
         if made.deliveries:
-            await self._deliver(made.deliveries, contacts, choices, at_once=current is None)
+            await self._deliver(made.deliveries, contacts, choices, at_once=at_once)
 
     async def _deliver(
         self,
@@ -87,9 +100,7 @@ class Arrivals:
                 delivery["report_at"] = at + REPORT_GRACE
         if at_once:
             finished = [delivery for delivery in deliveries if not delivery["open"]]
-            told = [event for delivery in finished for event in reports(delivery)]
-            for start in range(0, len(told), _ISSUED_AT_ONCE):
-                await asyncio.gather(*(self._issue(event) for event in told[start : start + _ISSUED_AT_ONCE]))
+            await asyncio.gather(*(self._issue(event) for delivery in finished for event in reports(delivery)))
             for delivery in finished:
                 delivery["reported"] = True
         done = [d for d in await self._deliveries.add(deliveries) if not d["open"]]

@@ -1,0 +1,44 @@
+"""A lot of work in pieces: while the database takes one, the next is made ready."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in their order, ``size`` of them in each piece but the last."""
+    rest = iter(items)
+    while piece := list(islice(rest, size)):
+        yield piece
+
+
+async def side_by_side(work: Iterable[Coroutine[Any, Any, T]], most: int = 4) -> list[T]:
+    """What each gives, in order. Each is begun as soon as ``work`` has made it, ``most`` of them at a time, and between
+    two the event loop has its turn: a backlog must not keep a service from answering.
+
+    Raises the first error, of ``work`` itself or of one of them, when all that were begun have ended: nothing goes on
+    behind the back of who tries again. Cancelled, it cancels them."""
+    begun: list[asyncio.Task[T]] = []
+    under_way: set[asyncio.Task[T]] = set()
+    try:
+        for one in work:
+            begun.append(asyncio.create_task(one))
+            under_way.add(begun[-1])
+            await asyncio.sleep(0)
+            if len(under_way) >= most:
+                _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        for task in under_way:
+            task.cancel()
+        raise
+    finally:
+        outcomes = await asyncio.gather(*begun, return_exceptions=True)
+    results: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
