@@ -34,7 +34,9 @@ class EndedSessionsReader:
     def __init__(self, intake_url: str, verifier: Verifier) -> None:
         self._url = intake_url + PATH
         self._verifier = verifier
-        self._client = httpx.AsyncClient(timeout=_SECONDS)
+        # by itself the client ends a connection after five seconds, just before it is used again
+        lasting = httpx.Limits(keepalive_expiry=3 * EVERY.total_seconds())
+        self._client = httpx.AsyncClient(timeout=_SECONDS, limits=lasting)
         self._away = False
 
     async def read(self) -> None:

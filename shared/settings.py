@@ -17,6 +17,9 @@ from shared.issuers import ExternalIssuer, unique
 from shared.kept import RetentionSettings
 from shared.rates import LimitSettings
 
+Breath = Annotated[float, Field(ge=0, le=1)]
+"""Seconds; longer ones would show in what people wait for."""
+
 
 class ServiceSettings(BaseSettings):
     """What every service is told. A service's own settings extend it and give ``port`` its default."""
@@ -76,9 +79,7 @@ class ServiceSettings(BaseSettings):
     journal_batch: int = Field(500, ge=1, description="entries of one group commit")
     relay_after_seconds: float = Field(5.0, gt=0, description="age from which the relay takes an unpublished entry")
     consumer_batch: int = Field(5000, ge=1, description="most records of one batch: the more, the cheaper a backlog")
-    consumer_breath_seconds: float = Field(
-        0.02, ge=0, le=1, description="how long a busy consumer lets records come together"
-    )
+    consumer_breath_seconds: Breath = Field(0.02, description="how long a busy consumer lets records come together")
     consumer_busy_per_second: int = Field(200, ge=0, description="from so many records a second on a consumer is busy")
     consumer_fetch_bytes: int = Field(
         1, ge=1, description="where fewer bytes are there to be taken, more are waited for, for 0.1 s at most"
@@ -121,7 +122,7 @@ class ServiceSettings(BaseSettings):
 class FollowerSettings(ServiceSettings):
     """What a service is told that no desk waits for: it takes what has happened after the desks, and more at a time."""
 
-    consumer_breath_seconds: float = Field(1.0, ge=0, le=1, description="how long what comes is left to come together")
+    consumer_breath_seconds: Breath = Field(1.0, description="how long what comes is left to come together")
     consumer_busy_per_second: int = Field(20, ge=0, description="sooner than a desk, whose turn it is first")
     consumer_fetch_bytes: int = Field(
         2**16, ge=1, description="more than comes at once, so that a single record waits until a desk has taken it"

@@ -5,14 +5,14 @@ from typing import Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
-from shared.settings import FollowerSettings
+from shared.settings import Breath, FollowerSettings
 
 
 class Settings(FollowerSettings):
     """What all services have, the mail server, and how patient deliveries are."""
 
     port: int = 8104
-    consumer_breath_seconds: float = Field(0.25, ge=0, le=1, description="step 6 has five minutes, and people read")
+    consumer_breath_seconds: Breath = Field(0.25, description="step 6 has five minutes, and people read")
     opd_url: str = Field("http://127.0.0.1:8103", description="where the photos of the finished work are served")
     notify_client_id: str | None = Field(None, description="id of the machine account that reads those photos")
     notify_client_secret: SecretStr | None = None
