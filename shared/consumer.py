@@ -156,6 +156,7 @@ class EventConsumer:
                 left[first] -= len(found.get(first, ()))
                 if left[first] <= 0 or not found:  # what is on its way comes while this batch is worked on
                     del left[first]
+                await asyncio.sleep(0)  # a backlog must not keep the service from answering
         except Exception as error:  # noqa: BLE001 - if it lasts, the next call raises it with nothing in hand
             log.info("a batch was cut short", reason=repr(error), records=len(records))
         return tuple(records) if assignment == self._assignments else ()

@@ -1,10 +1,11 @@
 """A lot of work in pieces: while the database takes one, the next is made ready."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -15,21 +16,22 @@ def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield piece
 
 
-async def side_by_side(work: Iterable[Coroutine[Any, Any, T]], most: int = 4) -> list[T]:
-    """What each gives, in order. Each is begun as soon as ``work`` has made it, ``most`` of them at a time, and between
-    two the event loop has its turn: a backlog must not keep a service from answering.
+async def side_by_side(do: Callable[[P], Coroutine[Any, Any, T]], parts: Iterable[P], most: int = 4) -> list[T]:
+    """What ``do`` gives for each part, in order. Each is begun when the one before has come to its first wait, ``most``
+    of them at a time, and between two the event loop has its turn: a backlog must not keep a service from answering.
 
-    Raises the first error, of ``work`` itself or of one of them, when all that were begun have ended: nothing goes on
-    behind the back of who tries again. Cancelled, it cancels them."""
+    Raises the first error, of ``parts`` itself or of one that was done, when all that were begun have ended: nothing
+    goes on behind the back of who tries again. Cancelled, it cancels them."""
     begun: list[asyncio.Task[T]] = []
     under_way: set[asyncio.Task[T]] = set()
     try:
-        for one in work:
-            begun.append(asyncio.create_task(one))
-            under_way.add(begun[-1])
-            await asyncio.sleep(0)
+        for part in parts:
+            if begun:
+                await asyncio.sleep(0)
             if len(under_way) >= most:
                 _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            begun.append(asyncio.create_task(do(part)))
+            under_way.add(begun[-1])
     except asyncio.CancelledError:
         for task in under_way:
             task.cancel()

@@ -195,7 +195,7 @@ class Projection:
             if changes and not await self._save(changes, durable):
                 again.update((key, pending[key]) for key in documents)
 
-        await side_by_side(take(keys) for keys in pieces(pending, self._at_a_time))
+        await side_by_side(take, pieces(pending, self._at_a_time))
         return again
 
     def _guesses(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 from prometheus_client import Counter
 
@@ -58,17 +59,16 @@ class Arrivals:
         await self._citizens.keep(made.contacts.values())
         await self._citizens.erase(made.erased)
         told = (event for event in events if isinstance(event, ComplaintEvent))
-        await side_by_side(
-            self._tell(self._projected(piece), made.erased, at_once=current is None)
-            for piece in pieces(told, _EVENTS_AT_A_TIME)
-        )
+        tell = partial(self._tell, erased=made.erased, at_once=current is None)
+        await side_by_side(tell, pieces(told, _EVENTS_AT_A_TIME))
         if made.erased:
             await self._inbox.erase({citizen_audience(citizen) for citizen in made.erased})
 
     def _projected(self, events: Iterable[Event]) -> Documents:
         return project(events, now(), self._deadlines, self._report_after, self._pseudonyms)
 
-    async def _tell(self, made: Documents, erased: set[str], *, at_once: bool) -> None:
+    async def _tell(self, events: Sequence[Event], erased: set[str], *, at_once: bool) -> None:
+        made = self._projected(events)
         ids = {delivery["citizen_id"] for delivery in made.deliveries}
         contacts: dict[str, Document] = {}
         choices: dict[str, dict[str, bool]] = {}

@@ -1,8 +1,7 @@
 """Working on a lot in pieces: what is side by side, and what becomes of it where one fails."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,19 +31,19 @@ class Work:
         self.ended.append(number)
         return 2 * number
 
-    def doubled(self, count: int, fails_at: int | None = None) -> Iterator[Coroutine[Any, Any, int]]:
-        for number in range(count):
-            if number == fails_at:
-                raise LookupError(number)
-            yield self.double(number)
+
+def up_to(count: int) -> Iterator[int]:
+    """Numbers, of which the last cannot be had."""
+    yield from range(count)
+    raise LookupError(count)
 
 
 async def test_results_are_in_order_and_only_so_many_are_under_way() -> None:
     work = Work()
-    assert await side_by_side(work.doubled(10), most=3) == [2 * number for number in range(10)]
+    assert await side_by_side(work.double, range(10), most=3) == [2 * number for number in range(10)]
     assert work.most == 3
     assert work.ended != sorted(work.ended)
-    assert await side_by_side(work.doubled(0)) == []
+    assert await side_by_side(work.double, ()) == []
 
 
 async def test_others_have_their_turn_in_between() -> None:
@@ -59,7 +58,7 @@ async def test_others_have_their_turn_in_between() -> None:
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(other())
-    await side_by_side(quick(number) for number in range(3))
+    await side_by_side(quick, range(3))
     beside.cancel()
     first, last = turns.index("work 0"), turns.index("work 2")
     assert turns[first:last].count("other") == 2
@@ -68,12 +67,12 @@ async def test_others_have_their_turn_in_between() -> None:
 async def test_what_was_begun_has_ended_when_an_error_is_told() -> None:
     work = Work()
     with pytest.raises(ZeroDivisionError):
-        await side_by_side(work.doubled(20))
+        await side_by_side(work.double, range(20))
     assert work.under_way == 0
     assert sorted(work.ended) == [number for number in range(20) if number != 13]
     work = Work()
     with pytest.raises(LookupError):
-        await side_by_side(work.doubled(20, fails_at=5))
+        await side_by_side(work.double, up_to(5))
     assert work.under_way == 0
     assert sorted(work.ended) == [0, 1, 2, 3, 4]
 
@@ -90,7 +89,7 @@ async def test_who_is_cancelled_leaves_nothing_behind() -> None:
         finally:
             under_way.remove(number)
 
-    doing = asyncio.create_task(side_by_side((lasting(number) for number in range(5)), most=3))
+    doing = asyncio.create_task(side_by_side(lasting, range(5), most=3))
     for _ in range(3):
         await begun.acquire()
     doing.cancel()
