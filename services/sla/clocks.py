@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 class Run(NamedTuple):
-    """One run of a clock, started by the event at ``seq``. A tuple: a fold makes some twenty, and they cost a third so.
+    """One run of a clock, started by the event at ``seq``. A tuple: a fold makes many, and they cost less than half so.
 
     ``status`` is the last status that the clock ran in; ``agency`` is set where an agency is answerable. While it runs,
     ``stopped_at`` and ``stopped_by`` (an event's id) are None.
