@@ -157,12 +157,12 @@ class Projection:
             if isinstance(event, ComplaintEvent) and concerns(event, self._takes):
                 pending.setdefault(event.complaint_id, []).append(event)
         guessed = self._guesses(pending, current or {})
-        there: dict[str, list[ComplaintEvent]] = {}
+        there: list[ComplaintEvent] = []
         changed: dict[str, Document] = {}
         while pending:
             pending = await self._round(pending, guessed, durable, changed, there)
             guessed = {}
-        await self._confirm([event for events in there.values() for event in events])
+        await self._confirm(there)
         return list(changed.values())
 
     async def _round(
@@ -171,7 +171,7 @@ class Projection:
         guessed: Mapping[str, Folded | None],
         durable: bool,
         changed: dict[str, Document],
-        there: dict[str, list[ComplaintEvent]],
+        there: list[ComplaintEvent],
     ) -> dict[str, list[ComplaintEvent]]:
         """Fold and save what is pending once; returns what has to be done again, by what is stored then. ``changed``
         gets the documents, ``there`` the events that were in theirs before."""
@@ -189,7 +189,7 @@ class Projection:
                 elif durable and key in guessed:
                     again[key] = pending[key]  # memory may know of what the database has lost: it is asked
                 elif durable:
-                    there[key] = pending[key]
+                    there.extend(pending[key])
             documents = {folded.document["_id"]: folded.document for folded, _ in changes}
             changed.update(documents)
             if changes and not await self._save(changes, durable):

@@ -14,6 +14,7 @@ from pymongo import InsertOne
 from services.intake import projection as complaints
 from shared.calendar import Deadlines
 from shared.events import ComplaintEvent, Event, Submitted
+from shared.pieces import pieces
 from shared.projection import fold
 from shared.publisher import Publisher
 from tests.load.installation import Installation, installation
@@ -91,8 +92,7 @@ class Consumers:
 
 async def _publish(bench: Installation, events: list[Event]) -> None:
     publisher = Publisher(bench.services.kafka_bootstrap, bench.services.topic_prefix, "bench", wait_seconds=60)
-    for start in range(0, len(events), _PUBLISHED_AT_ONCE):
-        some = events[start : start + _PUBLISHED_AT_ONCE]
+    for some in pieces(events, _PUBLISHED_AT_ONCE):
         if len(await publisher.publish(some)) < len(some):
             raise TimeoutError("the brokers did not take the backlog")
     await publisher.stop()

@@ -118,10 +118,18 @@ async def test_a_projection_takes_only_its_own_topics() -> None:
 
 
 class Counting(MemoryDocuments):
-    loads = 0
+    """Documents that tell which were asked for, and how often."""
 
-    async def load(self, ids: Any) -> dict[str, Document]:
-        self.loads += 1
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[set[str]] = []
+
+    @property
+    def loads(self) -> int:
+        return len(self.asked)
+
+    async def load(self, ids: Collection[str]) -> dict[str, Document]:
+        self.asked.append(set(ids))
         return await super().load(ids)
 
 
@@ -227,20 +235,8 @@ async def test_nor_if_meanwhile_something_else_has_to_be_written_again() -> None
     assert store.documents[lost.complaint_id] == whole(lost.events)
 
 
-class Asked(MemoryDocuments):
-    """Documents that tell which were asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[set[str]] = []
-
-    async def load(self, ids: Collection[str]) -> dict[str, Document]:
-        self.asked.append(set(ids))
-        return await super().load(ids)
-
-
 async def test_of_a_backlog_only_the_part_is_read_again_that_another_has_moved_on() -> None:
-    store, many = Asked(), [Chain().then(Transition.FORWARDED) for _ in range(350)]
+    store, many = Counting(), [Chain().then(Transition.FORWARDED) for _ in range(350)]
     projection = Projection(store, derive, TAKES)
     await projection.apply([event for chain in many for event in chain.events])
     await Projection(store, derive, TAKES).apply([many[200].then(Transition.ASSIGNED).last])
