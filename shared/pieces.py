@@ -16,14 +16,14 @@ def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield piece
 
 
-async def side_by_side(do: Callable[[P], Coroutine[Any, Any, T]], parts: Iterable[P], most: int = 4) -> list[T]:
-    """What ``do`` gives for each part, in order. Each is begun when the one before has come to its first wait, ``most``
-    of them at a time, and between two the event loop has its turn: a backlog must not keep a service from answering.
+async def side_by_side(do: Callable[[P], Coroutine[Any, Any, None]], parts: Iterable[P], most: int = 4) -> None:
+    """Do each part. Each is begun when the one before has come to its first wait, ``most`` of them at a time, and
+    between two the event loop has its turn: a backlog must not keep a service from answering.
 
     Raises the first error, of ``parts`` itself or of one that was done, when all that were begun have ended: nothing
     goes on behind the back of who tries again. Cancelled, it cancels them."""
-    begun: list[asyncio.Task[T]] = []
-    under_way: set[asyncio.Task[T]] = set()
+    begun: list[asyncio.Task[None]] = []
+    under_way: set[asyncio.Task[None]] = set()
     try:
         for part in parts:
             if begun:
@@ -38,9 +38,6 @@ async def side_by_side(do: Callable[[P], Coroutine[Any, Any, T]], parts: Iterabl
         raise
     finally:
         outcomes = await asyncio.gather(*begun, return_exceptions=True)
-    results: list[T] = []
     for outcome in outcomes:
-        if isinstance(outcome, BaseException):
+        if outcome is not None:
             raise outcome
-        results.append(outcome)
-    return results

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from shared.media import CleanPhoto, Limits, PhotoRefused
 from shared.media_workers import PhotoWorkers
+from shared.pieces import pieces
 from shared.sop import Role
 from tests import images
 from tests.attack.conftest import FULL, World
@@ -60,8 +61,8 @@ async def test_no_mutated_image_ends_a_worker_or_is_anything_but_kept_or_refused
 
     with capture_logs() as logs:
         async with workers() as made:
-            for first in range(0, MUTATED, 50):
-                await asyncio.gather(*(tried(made, n) for n in range(first, min(first + 50, MUTATED))))
+            for numbers in pieces(range(MUTATED), 50):
+                await asyncio.gather(*(tried(made, number) for number in numbers))
     assert wrong == []
     assert [entry for entry in logs if entry["event"] == "photo worker ended"] == []
     assert sum(outcomes.values()) == MUTATED

@@ -9,6 +9,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from shared.consumer import EventConsumer
 from shared.events import Event
+from shared.pieces import pieces
 from shared.publisher import Publisher
 from shared.settings import FollowerSettings, ServiceSettings
 from shared.sop import Transition
@@ -26,8 +27,8 @@ async def test_a_backlog_comes_evenly_from_all_topics(settings: ServiceSettings,
     for chain in chains:
         chain.through(Transition.FORWARDED, Transition.ASSIGNED, Transition.STARTED)
     events = [event for chain in chains for event in chain.events]
-    for start in range(0, len(events), 500):
-        assert len(await kafka.publish(events[start : start + 500])) == 500
+    for piece in pieces(events, 500):
+        assert len(await kafka.publish(piece)) == len(piece)
     batches: list[set[str]] = []
     taken: set[str] = set()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
+from shared.pieces import pieces
 from shared.sop import Role
 from tests.load.generator import quantile, undisturbed
 from tests.load.installation import Agency, Installation, People
@@ -290,8 +291,7 @@ def proofs(bench: Installation, journeys: Sequence[Journey]) -> dict[str, bool]:
 
         def those(service: str, collection: str, query: dict[str, Any], of: str = "_id") -> Counter[str]:
             found: Counter[str] = Counter()
-            for start in range(0, len(filed), 1000):
-                some = filed[start : start + 1000]
+            for some in pieces(filed, 1000):
                 ids = some if of == "_id" else [f"{complaint}:{seq}" for complaint in some for seq in range(1, 8)]
                 documents = client[bench.services.database(service)][collection].find(
                     {of: {"$in": ids}} | query, {of: 1}

@@ -3,13 +3,16 @@
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from shared.pieces import pieces
 from tests.simulation.controls import CONTROLS
 from tests.simulation.run import prepare, simulate
 
+T = TypeVar("T")
 _CHUNK = 100
 
 
@@ -40,7 +43,7 @@ class Findings:
         return "\n".join(lines)
 
 
-def explore(seeds: range, control: str | None = None, *, until: frozenset[str] | None = None) -> Findings:
+def explore(seeds: Iterable[int], control: str | None = None, *, until: frozenset[str] | None = None) -> Findings:
     """Run seeds one after the other; ``until``: no further than until all these properties have been violated."""
     found = Findings()
     plan = CONTROLS[control][0] if control else None
@@ -57,9 +60,8 @@ def explore(seeds: range, control: str | None = None, *, until: frozenset[str] |
 
 def explore_all(seeds: range) -> Findings:
     """Run seeds in as many operating-system processes as there are cores."""
-    chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
     total = Findings()
-    for part in spread(explore, chunks):
+    for part in spread(explore, pieces(seeds, _CHUNK)):
         total.add(part)
     return total
 
@@ -75,10 +77,10 @@ def _control(given: tuple[str, int]) -> Findings:
     return explore(range(most), name, until=CONTROLS[name][1])
 
 
-def spread(work: object, parts: list[object] | list[range] | list[tuple[str, int]]) -> Iterator[Findings]:
+def spread(work: Callable[[T], Findings], parts: Iterable[T]) -> Iterator[Findings]:
     """The results of ``work`` for each part, in order, each from a fresh process: what a part leaves behind goes with
     it, and need not be looked for by the garbage collector. They are forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=prepare, max_tasks_per_child=1) as pool:
-        yield from pool.map(work, parts)  # type: ignore[arg-type] # each is called with parts of its own
+        yield from pool.map(work, parts)

@@ -14,6 +14,7 @@ from services.notify.projection import CONSUMES, ISSUES, project
 from shared.auth import Principal
 from shared.calendar import Deadlines
 from shared.events import CHAIN, CHAIN_TOPICS, Answered, CitizenContact, ComplaintEvent, Event, NotificationDelivered
+from shared.pieces import pieces
 from shared.sop import MOVES, Clock, Role, Transition
 from tests.support.events import BEGAN_AT, STRAIGHT, Chain
 
@@ -105,8 +106,8 @@ def test_any_order_and_repetition_leave_the_same(order: list[Event], again: list
     inbox: dict[str, Any] = {}
     deliveries: dict[str, Any] = {}
     highest = 0
-    for start in range(0, len(events), batch):
-        part = documents(*events[start : start + batch])
+    for piece in pieces(events, batch):
+        part = documents(*piece)
         inbox = by_id(part.inbox) | inbox  # what is there stays, as in the store
         deliveries = by_id(part.deliveries) | deliveries
         highest = max([highest, *(c.version for c in part.contacts.values())])
