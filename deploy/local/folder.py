@@ -1,4 +1,5 @@
-"""The data folder of a local run: everything that is kept between runs, used by one run at a time."""
+"""The data folder of a local run: everything that is kept between runs, used by one run at a time; and the user's
+cache folder, which all runs share."""
 
 import contextlib
 import fcntl
@@ -11,6 +12,11 @@ from deploy.local.errors import CannotRun
 
 LOCK = ".lapor-data"  # also the sign that the folder is ours to empty
 NEEDED_BYTES = 1 << 30  # Kafka and mongod both misbehave on a disk that fills up under them
+
+
+def cache_folder() -> Path:
+    """Where what all runs of this user need is kept (XDG Base Directory Specification); it may have to be made."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lapor"
 
 
 @contextlib.contextmanager

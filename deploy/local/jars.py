@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.local.errors import CannotRun
+from deploy.local.folder import cache_folder
 
 VERSION = "4.1.0"
 # The broker's own dependencies end at the logging interface; slf4j-simple writes to standard error.
@@ -18,7 +19,7 @@ SAY_EVERY = 2.0
 
 def kafka_jars(say: Callable[[str], None]) -> list[Path]:
     """The broker's jars, from the user's cache folder; fetched first if they are not there. Raises CannotRun."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lapor"
+    cache = cache_folder()
     folder = cache / f"kafka-{VERSION}"
     if not folder.exists():
         say(f"Fetching Apache Kafka {VERSION} from the Maven repository: some 43 MB, this once")

@@ -1,28 +1,63 @@
 """TCP ports on this machine: free ones, and a clear word about taken ones."""
 
-import contextlib
 import errno
+import fcntl
+import os
 import random
 import socket
+from functools import cache
 
 import psutil
 
 from deploy.local.errors import CannotRun, PortTaken
+from deploy.local.folder import cache_folder
 
 LOOPBACK = "127.0.0.1"
 UNHURRIED = range(20_000, 32_000)  # below the ports that systems hand out to outgoing connections at any moment
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, all different. Bind them soon: nothing reserves them."""
+    """Ports that nobody listens on now. They are this process's as long as it lives: no other process of this user is
+    given one of them, so that systems which start at the same time do not meet. Raises CannotRun."""
     found: list[int] = []
-    while len(found) < count:
-        port = random.choice(UNHURRIED)  # noqa: S311 - no secret
-        with socket.socket() as probe, contextlib.suppress(OSError):
+    for port in random.sample(UNHURRIED, len(UNHURRIED)):
+        if len(found) == count:
+            return found
+        if _bindable(port) and port not in _given and _claim(port):
+            _given.add(port)
+            found.append(port)
+    raise CannotRun(f"{count} ports from {UNHURRIED[0]} to {UNHURRIED[-1]} are needed, and fewer are free.")
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
             probe.bind((LOOPBACK, port))
-            if port not in found:
-                found.append(port)
-    return found
+        except OSError:
+            return False
+    return True
+
+
+def _claim(port: int) -> bool:
+    """Whether no other process has this port in the register, and now this one has."""
+    try:
+        fcntl.lockf(_register(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+@cache
+def _register() -> int:
+    """The file whose bytes stand for the ports: a port belongs to the process that has locked its byte. The system
+    unlocks them when it ends, however that is."""
+    path = cache_folder() / "ports"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise CannotRun(f"{path} cannot be written: {error.strerror}. Set XDG_CACHE_HOME to another folder.") from error
 
 
 def require_free(port: int, wanted_by: str, setting: str) -> None:

@@ -1,11 +1,14 @@
 """The servers come up, work, and are used where they already run."""
 
+import contextlib
 import email
 import email.policy
 import os
 import smtplib
 import socket
+from concurrent.futures import ProcessPoolExecutor
 from email.message import EmailMessage
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from pymongo import AsyncMongoClient
 
 from deploy.local import ports
-from deploy.local.errors import PortTaken
+from deploy.local.errors import CannotRun, PortTaken
 from deploy.local.servers import Servers, embedded_servers
 from deploy.local.settings import LocalSettings
 
@@ -102,3 +105,27 @@ async def test_data_survives_a_restart_on_other_ports(tmp_path: Path) -> None:
                 assert "kept" in await admin.list_topics()
                 assert await client["kept"]["words"].find_one() == {"_id": "lapor"}
             await admin.close()
+
+
+def test_a_port_that_one_process_was_given_no_other_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens on any of them: what counts is who was given them. The end of a process frees its own."""
+    monkeypatch.setattr(ports, "UNHURRIED", ports.UNHURRIED[:60])
+    ours = ports.free_ports(10)
+    assert not set(ours) & set(ports.free_ports(10))
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        theirs = other.submit(_all_of, ports.UNHURRIED).result()
+        with pytest.raises(CannotRun, match="1 ports from 20000 to 20059"):
+            ports.free_ports(1)
+    assert len(theirs) <= 40
+    assert not set(ours) & set(theirs)
+    assert ports.free_ports(1)[0] in theirs
+
+
+def _all_of(some: range) -> list[int]:
+    """All ports of a range that this process is given."""
+    ports.UNHURRIED = some
+    found: list[int] = []
+    with contextlib.suppress(CannotRun):
+        while True:
+            found += ports.free_ports(1)
+    return found
