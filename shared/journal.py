@@ -25,8 +25,10 @@ from shared.projection import Document
 log = structlog.get_logger()
 T = TypeVar("T")
 
+STUCK_SECONDS = 0.5
+"""A batch that takes so long is not waited for: it may have met a connection that does not answer."""
 WRITERS = 4
-"""Batches under way at a time: while some wait for the disk, the next is made ready."""
+"""Batches under way at most, where they are stuck."""
 SEND_REST = 0.01
 """Seconds of rest after sending while little waits: sending one costs nearly what sending fifty does, so what follows
 at once goes together; what comes to a desk at rest is sent as it comes."""
@@ -158,7 +160,7 @@ class Journal:
 
     async def start(self) -> None:
         """Begin to write, publish and relay; repeating it does nothing."""
-        loops = (self._relay, *[self._write] * WRITERS, self._send, self._mark)
+        loops = (self._relay, self._write, self._send, self._mark)
         self._tasks = self._tasks or [asyncio.create_task(loop()) for loop in loops]
 
     async def stop(self) -> None:
@@ -217,17 +219,28 @@ class Journal:
         return await self._store.count_unpublished()
 
     async def _write(self) -> None:
-        while True:
-            batch = await _take(self._waiting, self._batch)
-            try:
-                await self._commit(batch)
-            except Exception as error:  # noqa: BLE001 - whatever happened, each caller must hear it
-                for _, written in batch:
-                    if not written.done():
-                        written.set_exception(error)
-            finally:
-                for _ in batch:
-                    self._waiting.task_done()
+        """One batch at a time: who comes meanwhile waits for its end, and goes with all others who have come."""
+        under_way: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                batch = await _take(self._waiting, self._batch)
+                under_way.add(asyncio.create_task(self._write_batch(batch)))
+                patience = STUCK_SECONDS if len(under_way) < WRITERS else None
+                _, under_way = await asyncio.wait(under_way, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in under_way:
+                task.cancel()
+
+    async def _write_batch(self, batch: Sequence[tuple[Entry, asyncio.Future[None]]]) -> None:
+        try:
+            await self._commit(batch)
+        except Exception as error:  # noqa: BLE001 - whatever happened, each caller must hear it
+            for _, written in batch:
+                if not written.done():
+                    written.set_exception(error)
+        finally:
+            for _ in batch:
+                self._waiting.task_done()
 
     async def _commit(self, batch: Sequence[tuple[Entry, asyncio.Future[None]]]) -> None:
         results = await self._store.insert([entry for entry, _ in batch])

@@ -14,7 +14,7 @@ import pytest
 from shared import telemetry
 from shared.case import Case
 from shared.events import CHAIN_TOPICS, ComplaintEvent, Event
-from shared.journal import Entry, Idempotency, Journal, KeyReused, Overloaded, Taken, Unstorable
+from shared.journal import STUCK_SECONDS, WRITERS, Entry, Idempotency, Journal, KeyReused, Overloaded, Taken, Unstorable
 from shared.projection import Document, Projection
 from shared.sop import Transition
 from tests.support.events import TRACE, Chain
@@ -99,6 +99,65 @@ async def test_requests_under_way_together_share_one_insert() -> None:
         await desk.settled()
     desk.complete(*chains)
     assert set(desk.publisher.sent().values()) == {1}, "nothing is published twice when nothing fails"
+
+
+async def test_who_comes_while_a_batch_is_written_goes_with_all_others_who_come() -> None:
+    desk, chains = Desk(), [Chain() for _ in range(21)]
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        await gate.wait()
+
+    desk.store.before_insert = wait
+    async with desk.running() as journal:
+        appends = [asyncio.create_task(journal.append(chains[0].last))]
+        for chain in chains[1:]:
+            await asyncio.sleep(0.001)
+            appends.append(asyncio.create_task(journal.append(chain.last)))
+        await asyncio.sleep(0.001)
+        gate.set()
+        await asyncio.gather(*appends)
+    assert desk.store.inserts == 2
+    desk.complete(*chains)
+
+
+async def test_a_batch_that_is_stuck_holds_up_the_others_for_a_moment_only() -> None:
+    desk, stuck, others = Desk(), Chain(), [Chain() for _ in range(3)]
+    gate = asyncio.Event()
+
+    async def wait() -> None:
+        desk.store.before_insert = lambda: asyncio.sleep(0)
+        await gate.wait()
+
+    desk.store.before_insert = wait
+    async with desk.running() as journal:
+        waiting = asyncio.create_task(journal.append(stuck.last))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(20 * STUCK_SECONDS):
+            await asyncio.gather(*(journal.append(chain.last) for chain in others))
+        assert not waiting.done()
+        desk.complete(*others)
+        gate.set()
+        assert await waiting == stuck.last
+
+
+async def test_of_batches_that_are_stuck_there_are_few() -> None:
+    desk, chains = Desk(), [Chain() for _ in range(WRITERS + 3)]
+    gate, begun = asyncio.Event(), 0
+
+    async def wait() -> None:
+        nonlocal begun
+        begun += 1
+        await gate.wait()
+
+    desk.store.before_insert = wait
+    async with desk.running(batch=1) as journal:
+        appends = [asyncio.create_task(journal.append(chain.last)) for chain in chains]
+        await asyncio.sleep((WRITERS + 2) * STUCK_SECONDS)
+        assert begun == WRITERS
+        gate.set()
+        await asyncio.gather(*appends)
+    desk.complete(*chains)
 
 
 async def test_a_commit_takes_no_more_than_its_batch() -> None:
