@@ -17,7 +17,7 @@ TIMES = {
     "forward": timedelta(seconds=6),
     "assign": timedelta(seconds=9),
     "follow_up": timedelta(days=10),
-    "document": timedelta(minutes=5),
+    "document": timedelta(seconds=8),
     "answer": timedelta(minutes=5),
     "reopen": timedelta(seconds=10),
 }

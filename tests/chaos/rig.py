@@ -29,8 +29,9 @@ from deploy.local.provision import provision
 from deploy.local.settings import SERVICES, LocalSettings
 from tests.chaos.proxy import Proxy
 
-DEADLINES = {"FORWARD": "6s", "ASSIGN": "9s", "REOPEN": "10s"}
-"""So short that faults make steps late, and that answered complaints lapse."""
+DEADLINES = {"FORWARD": "6s", "ASSIGN": "9s", "DOCUMENT": "8s", "REOPEN": "10s"}
+"""So short that faults make steps late, that answered complaints lapse, and that what a round leaves behind strikes in
+that round: while clocks of minutes struck all through a later one, it did not come to rest."""
 
 ENVIRONMENT = {
     **{f"LAPOR_DEADLINES__{name}": value for name, value in DEADLINES.items()},

@@ -27,7 +27,7 @@ from tests.chaos.evidence import INJECTED, Evidence, Mail, Record, consumed_topi
 from tests.chaos.history import Attempt, History, Json
 from tests.support.events import BEGAN_AT, PERKIM, Chain
 
-DEADLINES = Deadlines.model_validate({"forward": "6s", "assign": "9s", "reopen": "10s"})
+DEADLINES = Deadlines.model_validate({"forward": "6s", "assign": "9s", "document": "8s", "reopen": "10s"})
 RULES = Rules(DEADLINES, timedelta(seconds=2), timedelta(seconds=60))
 DERIVE = {
     "intake": in_intake(DEADLINES),
