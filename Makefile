@@ -4,7 +4,7 @@ PY := .venv/bin/python
 .PHONY: help demo run test attack chaos bench lint format lock clean compose compose-up compose-down
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/:/' | awk -F: '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-21s %s\n", $$1, $$2}'
 
 .venv/installed: requirements.lock requirements-dev.lock deploy/local/bootstrap.sh
 	@sh deploy/local/bootstrap.sh
@@ -15,8 +15,8 @@ demo: .venv/installed ## Complaints through the whole procedure, on real servers
 run: .venv/installed ## The whole system, running until Ctrl-C; REPLICAS=3: three of each server; SECURE=1: locked
 	@$(PY) -m deploy.cli up $(if $(FRESH),--fresh) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SECURE),--secure)
 
-test: .venv/installed ## All tests; JOBS=2: two at a time, on servers of their own; PYTEST="-k media" passes options on
-	@$(PY) -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile) $(PYTEST)
+test: .venv/installed ## All tests, two files at a time (JOBS=n; 0: one, which can be debugged); PYTEST="-k media" passes options on
+	@$(PY) -m pytest -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 attack: .venv/installed ## Attacks on the running services: fuzzing, injection, floods, hostile pictures; SEED=n
 	@LAPOR_ATTACK=full $(if $(SEED),LAPOR_ATTACK_SEED=$(SEED)) $(PY) -m pytest tests/attack --durations=10 $(PYTEST)
