@@ -23,11 +23,13 @@ def free_ports(count: int) -> list[int]:
     found: list[int] = []
     for port in random.sample(UNHURRIED, len(UNHURRIED)):
         if len(found) == count:
-            return found
-        if _bindable(port) and port not in _given and _claim(port):
+            break
+        if port not in _given and _bindable(port) and _claim(port):
             _given.add(port)
             found.append(port)
-    raise CannotRun(f"{count} ports from {UNHURRIED[0]} to {UNHURRIED[-1]} are needed, and fewer are free.")
+    if len(found) < count:
+        raise CannotRun(f"{count} ports from {UNHURRIED[0]} to {UNHURRIED[-1]} are needed, and fewer are free.")
+    return found
 
 
 def _bindable(port: int) -> bool:

@@ -121,6 +121,14 @@ def test_a_port_that_one_process_was_given_no_other_is(monkeypatch: pytest.Monke
     assert ports.free_ports(1)[0] in theirs
 
 
+def test_as_many_ports_as_there_are_can_be_had_and_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = sorted(ports.free_ports(3))
+    monkeypatch.setattr(ports, "UNHURRIED", few)
+    monkeypatch.setattr(ports, "_given", set())
+    assert sorted(ports.free_ports(3)) == few
+    assert ports.free_ports(0) == []
+
+
 def _all_of(some: range) -> list[int]:
     """All ports of a range that this process is given."""
     ports.UNHURRIED = some

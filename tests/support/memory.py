@@ -10,7 +10,7 @@ from shared.events import Event, now
 from shared.journal import NO_TRACES, Entry, KeyReused, Taken, Unstorable
 from shared.projection import Change, Document
 
-Before = Callable[[], Awaitable[None]]
+Before = Callable[[], Awaitable[object]]
 """Awaited by a store before it does what it is asked; it may raise."""
 
 

@@ -104,11 +104,7 @@ async def test_requests_under_way_together_share_one_insert() -> None:
 async def test_who_comes_while_a_batch_is_written_goes_with_all_others_who_come() -> None:
     desk, chains = Desk(), [Chain() for _ in range(21)]
     gate = asyncio.Event()
-
-    async def wait() -> None:
-        await gate.wait()
-
-    desk.store.before_insert = wait
+    desk.store.before_insert = gate.wait
     async with desk.running() as journal:
         appends = [asyncio.create_task(journal.append(chains[0].last))]
         for chain in chains[1:]:
@@ -236,11 +232,7 @@ async def test_an_event_that_cannot_be_stored_fails_alone() -> None:
 async def test_a_full_queue_refuses_at_once_and_loses_nothing() -> None:
     desk, chains = Desk(), [Chain() for _ in range(30)]
     gate = asyncio.Event()
-
-    async def wait() -> None:
-        await gate.wait()
-
-    desk.store.before_insert = wait
+    desk.store.before_insert = gate.wait
     async with desk.running(queue=10, batch=5) as journal:
         appends = [asyncio.create_task(journal.append(chain.last)) for chain in chains]
 
