@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -43,14 +44,16 @@ MUTANTS = ("relay-off", "at-most-once", "unique-key-off", "deduplication-off")
 
 
 def strike_at(point: str, passing: int, victim: int) -> None:
-    """Kill a process, this one or a server, at the so-manieth passing of a point."""
+    """Kill a process, this one or a server, at the so-manieth passing of a point; nobody, if it has ended by then."""
     passed = 0
+    held = os.pidfd_open(victim)  # a number alone would be another process's once this one has ended
 
     def pass_by(*args: Any) -> None:
         nonlocal passed
         passed += point != "before-apply" or _tells_of_moves(*args)
         if passed == passing:
-            os.kill(victim, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(held, signal.SIGKILL)
 
     for owner, name, side in POINTS[point]:
         setattr(owner, name, _passing(getattr(owner, name), side, pass_by))
@@ -146,7 +149,8 @@ def main(arguments: Collection[str] | None = None) -> None:
     given = parser.parse_args(list(arguments) if arguments is not None else None)
     if given.crash:
         point, _, passing = given.crash.partition(":")
-        strike_at(point, int(passing or 1), given.victim or os.getpid())
+        with suppress(ProcessLookupError):  # it has ended already
+            strike_at(point, int(passing or 1), given.victim or os.getpid())
     if given.mutant:
         mutate(given.mutant)
     settings = importlib.import_module(f"services.{given.service}.settings").Settings()
