@@ -49,7 +49,7 @@ class Walk:
 
     ``among`` gives one value or ``{"$in": [...]}`` for each field before ``by``, and ``within`` the range of ``by``.
     ``picks`` are the conditions on what is met on the way; ``told`` says that the index holds all fields that they ask
-    about, so that no document is read in vain. ``leaves_out`` is a field that nobody needs of the documents.
+    about, so that no document is read in vain. ``fields`` are those that are wanted of the documents; None for all.
     """
 
     index: str
@@ -59,7 +59,7 @@ class Walk:
     descending: bool = False
     picks: Sequence[Mapping[str, Any]] = ()
     told: bool = False
-    leaves_out: str | None = None
+    fields: Mapping[str, int] | None = None
 
     def after(self, position: Position | None) -> "list[_Part]":
         """What lies beyond a position, in parts: what has the same value and a later ``_id``, then the later values.
@@ -170,13 +170,12 @@ async def _picked(
     """The first documents of a part that are picked; and the last entry that was looked at, if that is why there are no
     more."""
     walk = part.walk
-    unneeded = {walk.leaves_out: 0} if walk.leaves_out else None
     for entries in (KEYS if walk.told else DOCUMENTS) if walk.picks else (None,):
         end = await part.entry(collection, entries) if entries else None
         rows: list[tuple[Position, Document]] = []
         for piece in part.until(end) if end else [part]:
             missing = limit - len(rows)
-            found = await piece.find(collection, walk.picks, unneeded).limit(missing).to_list(missing)
+            found = await piece.find(collection, walk.picks, walk.fields).limit(missing).to_list(missing)
             rows += [(_position(document, walk.by), document) for document in found]
             if len(rows) == limit:
                 return rows, None
@@ -232,12 +231,15 @@ def _position(document: Document, name: str) -> Position:
 def merged(
     parts: Iterable[tuple[list[tuple[Position, Document]], Position | None]], limit: int
 ) -> tuple[list[tuple[Position, Document]], Position | None]:
-    """What several walks of ascending order have read, as one page: in order, as far as all have been read; and where
-    it ends, None if all are at their ends."""
+    """What several walks of ascending order have read, as one page: in order, as far as all have been read, and what
+    several have met only where it comes first; and where it ends, None if all are at their ends."""
     read_parts = list(parts)
     end = min((end for _, end in read_parts if end is not None), default=None)
-    rows = sorted((row for found, _ in read_parts for row in found), key=lambda row: row[0])
-    rows = [row for row in rows if end is None or row[0] <= end]
+    once: dict[str, tuple[Position, Document]] = {}
+    for row in sorted((row for found, _ in read_parts for row in found), key=lambda row: row[0]):
+        if end is None or row[0] <= end:
+            once.setdefault(row[0][1], row)
+    rows = list(once.values())
     return rows[:limit], rows[limit - 1][0] if len(rows) > limit else end
 
 

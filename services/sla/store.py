@@ -70,15 +70,21 @@ class ClockStore:
         window = {"$lt": before, **({"$gt": BEGINNING} if after is None else {"$gte": after})}
         exact = {"agency": agency, "district": district}
         given = {name: value for name, value in exact.items() if value is not None}
-        walks = {clock: _walk(clock, window, given) for clock in clocks}
+        walks = [_walk(clock, window, given) for clock in clocks]
         beyond = decoded(cursor)
-        parts = await asyncio.gather(*(read(self._clocks, walk, limit, beyond) for walk in walks.values()))
-        own = [
-            ([row for row in rows if _first(row[1], clocks, after, before) is clock], end)
-            for clock, (rows, end) in zip(walks, parts, strict=True)
+        rows, end = merged(await asyncio.gather(*(read(self._clocks, walk, limit, beyond) for walk in walks)), limit)
+        found = await self._found([complaint_id for (_, complaint_id), _ in rows])
+        listed = [
+            found[complaint_id]
+            for (due_at, complaint_id), _ in rows
+            if complaint_id in found and _earliest(found[complaint_id], clocks, after, before) == due_at
         ]
-        rows, end = merged(own, limit)
-        return [document for _, document in rows], encoded(end)
+        return listed, encoded(end)
+
+    async def _found(self, ids: Sequence[str]) -> dict[str, Document]:
+        """Complaints by their ids, without their events."""
+        found = self._clocks.find({"_id": {"$in": ids}}, {"history": 0})
+        return {document["_id"]: document for document in await found.to_list(len(ids))} if ids else {}
 
     async def count_running(self, at: datetime) -> list[tuple[Clock, str | None, str, int]]:
         """Of each clock and agency (None where no agency answers), how many are running, warned and overdue."""
@@ -142,29 +148,22 @@ class ClockStore:
 
 
 def _walk(clock: Clock, window: Mapping[str, Any], given: Mapping[str, str]) -> Walk:
-    """Through what one clock runs for, by its due date; an agency's own follow-ups have an index of their own."""
+    """Through the due dates of what one clock runs for, of which the index says all that is asked; an agency's own
+    follow-ups have an index of their own."""
     name = f"due.{clock}"
-    if clock is Clock.FOLLOW_UP and "agency" in given:
-        rest = [{"district": given["district"]}] if "district" in given else []
-        return Walk(
-            _index("agency", name),
-            name,
-            {"agency": given["agency"]},
-            window,
-            picks=rest,
-            told=True,
-            leaves_out="history",
-        )
-    picks = [{field: value} for field, value in given.items()]
-    return Walk(_index(name), name, {}, window, picks=picks, told=True, leaves_out="history")
+    among = {"agency": given["agency"]} if clock is Clock.FOLLOW_UP and "agency" in given else {}
+    picks = [{field: value} for field, value in given.items() if field not in among]
+    fields = {"_id": 1, name: 1}
+    return Walk(_index(*among, name), name, among, window, picks=picks, told=True, fields=fields)
 
 
-def _first(document: Document, clocks: Collection[Clock], after: datetime | None, before: datetime) -> Clock | None:
-    """Which of the clocks is due first of those that are due in the time that is asked for: under it the complaint is
-    listed, and not again under the others."""
-    due = {clock: document["due"][clock] for clock in clocks if clock in document["due"]}
-    wanted = [clock for clock, at in due.items() if at < before and (after is None or at >= after)]
-    return min(wanted, key=due.__getitem__, default=None)
+def _earliest(
+    document: Document, clocks: Collection[Clock], after: datetime | None, before: datetime
+) -> datetime | None:
+    """The first of these clocks' due dates in the time that is asked for: there the complaint is listed, and not again
+    at the others."""
+    due = [at for clock, at in document["due"].items() if clock in clocks]
+    return min((at for at in due if at < before and (after is None or at >= after)), default=None)
 
 
 def _index(*names: str) -> str:

@@ -3,6 +3,7 @@ and the consumer ask runs over the clocks in memory as well."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import chain
 
 import pytest
 
@@ -58,6 +59,35 @@ async def test_every_page_of_what_is_overdue_comes_in_the_order_of_its_due_dates
             if cursor is None:
                 break
         assert found == [chain.complaint_id for chain in chains[:5]]
+
+
+async def test_who_is_late_with_two_clocks_is_listed_at_the_first_and_once(clocks: ClockStore) -> None:
+    """Without receipt: late with that and, three days later, with step 2, while others become late."""
+    chains = [Chain(at=BEGAN_AT + n * DAY / 2) for n in range(10)]
+    await held(clocks, *chains)
+    at = BEGAN_AT + 20 * DAY
+    for limit in (1, 3, 8, 20):
+        pages: list[list[str]] = []
+        cursor = None
+        while cursor or not pages:
+            page, cursor = await clocks.due(list(ANSWERED_FOR), before=at, limit=limit, cursor=cursor)
+            pages.append([document["_id"] for document in page])
+        assert list(chain.from_iterable(pages)) == [one.complaint_id for one in chains]
+        assert len(pages[0]) == min(limit, 10), "who comes again leaves no gap on a page"
+
+
+async def test_a_page_of_several_clocks_reads_the_documents_that_it_shows(
+    clocks: ClockStore, database: Database
+) -> None:
+    waiting = [Chain(at=BEGAN_AT + n * MINUTE).received() for n in range(9)]
+    assigned = [Chain(at=BEGAN_AT + n * MINUTE).received().through(T.FORWARDED, T.ASSIGNED) for n in range(9)]
+    await held(clocks, *waiting, *assigned)
+    await database.command("profile", 2)
+    page, _ = await clocks.due(list(ANSWERED_FOR), before=BEGAN_AT + 20 * DAY, limit=4)
+    await database.command("profile", 0)
+    assert [document["_id"] for document in page] == [chain.complaint_id for chain in waiting[:4]]
+    reads = await database["system.profile"].find({"ns": database["clocks"].full_name}).to_list(None)
+    assert sum(entry["docsExamined"] for entry in reads) == 4
 
 
 async def test_what_is_due_soon_is_not_what_is_overdue(clocks: ClockStore) -> None:
