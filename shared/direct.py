@@ -3,8 +3,8 @@
 The framework resolves routes and dependencies, parses and validates in general steps and layers that cost more than the
 rest of a move together. Where a route has only what those of the desks have (the caller, an Idempotency-Key, parts of
 the path, one JSON body), the same can be done in four steps: who asks, the key, the body by the model's own parser, the
-answer by the model's own writer. Whatever is unusual about a request goes the framework's way, and so does whatever an
-endpoint raises, so that errors and documents stay the framework's own.
+answer by the model's own writer, or its refusal. Whatever is unusual about a request goes the framework's way, and so
+does whatever else is raised, so that errors and documents stay the framework's own.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.http import KEY_LENGTH, SignedIn, idempotency, once_of
+from shared.http import KEY_LENGTH, Problem, SignedIn, idempotency, once_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -132,6 +132,9 @@ class ShortWay:
         if _RAISED not in scope and taken[-1]["type"] == "http.request":
             try:
                 answer = await plan.answer(scope, b"".join(message.get("body", b"") for message in taken))
+            except Problem as refusal:
+                await refusal.response()(scope, receive, send)
+                return
             except Exception as error:  # noqa: BLE001 - the framework's layers answer for it
                 scope[_RAISED] = error
         if answer is None:

@@ -177,13 +177,16 @@ async def test_what_is_read_is_the_framework_s(both: tuple[httpx.AsyncClient, ht
     assert direct.json() == usual.json()
 
 
-async def test_a_request_as_it_should_be_does_not_reach_the_framework_s_layers() -> None:
+async def test_a_request_as_it_should_be_and_a_refusal_do_not_reach_the_framework_s_layers() -> None:
     made = app(Direct)
     made.add_middleware(Unreachable)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://service") as client:
         assert (await client.post("/v1/things/abc/move", content=GOOD, headers=JSON | CITIZEN)).status_code == 201
         assert (await client.post("/v1/things/abc/move", content=GOOD, headers=CITIZEN)).status_code == 418
+        refused = GOOD.replace(b"Siti", b"taken")
+        assert (await client.post("/v1/things/abc/move", content=refused, headers=JSON | CITIZEN)).status_code == 409
         assert (await client.get("/v1/things/abc", headers=CITIZEN)).status_code == 200
+        assert (await client.get("/v1/things/nothing", headers=CITIZEN)).status_code == 404
         assert (await client.get("/v1/things/of-today", headers=CITIZEN)).status_code == 418
 
 
