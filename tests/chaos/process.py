@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from services.notify.arrivals import Arrivals
 from services.notify.smtp import MailConnection
 from services.notify.store import InboxStore
-from shared.events import new_id, now
+from shared.events import ChainEvent, new_id, now
 from shared.journal import Entry, Journal, Taken
 from shared.publisher import Publisher
 from shared.receiver import Receiver
@@ -50,7 +50,7 @@ def strike_at(point: str, passing: int, victim: int) -> None:
 
     def pass_by(*args: Any) -> None:
         nonlocal passed
-        passed += point != "before-apply" or _tells_of_moves(*args)
+        passed += _counts(point, *args)
         if passed == passing:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(held, signal.SIGKILL)
@@ -59,9 +59,16 @@ def strike_at(point: str, passing: int, victim: int) -> None:
         setattr(owner, name, _passing(getattr(owner, name), side, pass_by))
 
 
-def _tells_of_moves(_: Receiver, records: Sequence[ConsumerRecord]) -> bool:
-    """Whether a batch has a move in it: of many others nobody would see that they were lost."""
-    return any(".complaint." in record.topic for record in records)
+def _counts(point: str, *args: Any) -> bool:
+    """Whether a passing counts: where there is a move in what is stored or taken. Of much else, such as how far the
+    audit log goes, nobody would see that it was lost."""
+    if point == "after-insert":
+        entries: Sequence[Entry] = args[1]
+        return any(isinstance(entry.event, ChainEvent) for entry in entries)
+    if point == "before-apply":
+        records: Sequence[ConsumerRecord] = args[1]
+        return any(".complaint." in record.topic for record in records)
+    return True
 
 
 def _passing(method: Method, side: str, pass_by: Callable[..., None]) -> Method:
