@@ -49,6 +49,7 @@ __all__ = [
     "by_id",
     "connect",
     "insert_missing",
+    "load",
     "refusal",
     "remove_some",
     "unless_unconfirmed",
@@ -208,12 +209,19 @@ class MongoJournal:
         await self._follows.update_many({"_id": {"$in": list(ids)}}, {"$set": {"published": True}})
 
 
+async def load(
+    collection: Documents, ids: Collection[str], fields: Mapping[str, int] | None = None
+) -> dict[str, Document]:
+    """The documents that exist among ``ids``, by id; ``fields`` as MongoDB's projections have it, None for all."""
+    found = await collection.find({"_id": {"$in": list(ids)}}, fields).to_list(len(ids))
+    return {document["_id"]: document for document in found}
+
+
 def by_id(collection: Documents) -> Together[str, Document]:
     """Reads a collection's documents by id, several callers' in one query."""
 
     async def read(ids: Collection[str]) -> dict[str, Document]:
-        found = await collection.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
-        return {document["_id"]: document for document in found}
+        return await load(collection, ids)
 
     return Together(read)
 
@@ -227,8 +235,7 @@ class MongoDocuments:
         self._committed = collection.with_options(read_concern=ReadConcern("majority"))
 
     async def load(self, ids: Collection[str]) -> dict[str, Document]:
-        found = await self._collection.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
-        return {document["_id"]: document for document in found}
+        return await load(self._collection, ids)
 
     async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
         found = self._committed.find({"_id": {"$in": list(ids)}}, {"history.id": 1})

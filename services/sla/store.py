@@ -13,7 +13,7 @@ from services.sla.desk import Rules
 from shared.projection import Document, Projection
 from shared.queries import BEGINNING, Walk, count_by_status, decoded, encoded, merged, open_index, read, set_indexes
 from shared.sop import CLOCKS, Clock, Status
-from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments
+from shared.storage import ASCENDING, Database, IndexModel, MongoDocuments, load
 
 ANSWERED_FOR = tuple(clock for clock, rule in CLOCKS.items() if not rule.lapses)
 """The clocks that somebody can be late with."""
@@ -73,18 +73,14 @@ class ClockStore:
         walks = [_walk(clock, window, given) for clock in clocks]
         beyond = decoded(cursor)
         rows, end = merged(await asyncio.gather(*(read(self._clocks, walk, limit, beyond) for walk in walks)), limit)
-        found = await self._found([complaint_id for (_, complaint_id), _ in rows])
+        ids = [complaint_id for (_, complaint_id), _ in rows]
+        found = await load(self._clocks, ids, {"history": 0}) if ids else {}
         listed = [
             found[complaint_id]
             for (due_at, complaint_id), _ in rows
             if complaint_id in found and _earliest(found[complaint_id], clocks, after, before) == due_at
         ]
         return listed, encoded(end)
-
-    async def _found(self, ids: Sequence[str]) -> dict[str, Document]:
-        """Complaints by their ids, without their events."""
-        found = self._clocks.find({"_id": {"$in": ids}}, {"history": 0})
-        return {document["_id"]: document for document in await found.to_list(len(ids))} if ids else {}
 
     async def count_running(self, at: datetime) -> list[tuple[Clock, str | None, str, int]]:
         """Of each clock and agency (None where no agency answers), how many are running, warned and overdue."""

@@ -46,7 +46,10 @@ MUTANTS = ("relay-off", "at-most-once", "unique-key-off", "deduplication-off")
 def strike_at(point: str, passing: int, victim: int) -> None:
     """Kill a process, this one or a server, at the so-manieth passing of a point; nobody, if it has ended by then."""
     passed = 0
-    held = os.pidfd_open(victim)  # a number alone would be another process's once this one has ended
+    try:
+        held = os.pidfd_open(victim)  # a number alone would be another process's once this one has ended
+    except ProcessLookupError:
+        return
 
     def pass_by(*args: Any) -> None:
         nonlocal passed
@@ -156,8 +159,7 @@ def main(arguments: Collection[str] | None = None) -> None:
     given = parser.parse_args(list(arguments) if arguments is not None else None)
     if given.crash:
         point, _, passing = given.crash.partition(":")
-        with suppress(ProcessLookupError):  # it has ended already
-            strike_at(point, int(passing or 1), given.victim or os.getpid())
+        strike_at(point, int(passing or 1), given.victim or os.getpid())
     if given.mutant:
         mutate(given.mutant)
     settings = importlib.import_module(f"services.{given.service}.settings").Settings()

@@ -57,4 +57,5 @@ async def test_a_victim_that_has_ended_before_is_let_be(victim: subprocess.Popen
     strike_at("after-insert", 2, victim.pid)
     victim.kill()
     victim.wait(10)
+    strike_at("after-insert", 3, victim.pid)
     await stored(MOVE, MOVE, MOVE)
