@@ -254,11 +254,14 @@ class Service:
         self._client.close()
 
     async def _repeat(self, interval: timedelta, step: Step) -> None:
+        task = asyncio.current_task()
         while True:
             try:
                 await step()
             except Exception:
                 log.exception("periodic work failed", work=getattr(step, "__qualname__", repr(step)))
+            if task and task.cancelling():  # a library's wait_for can swallow a cancellation (CPython 86296)
+                return
             await asyncio.sleep(interval.total_seconds())
 
     async def _look_for_refusals(self) -> None:

@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from services.notify.code_store import CodeStore
 from services.notify.compose import BadAddress, Composer
 from services.notify.settings import Settings
-from services.notify.smtp import MailConnection, NotTaken
+from services.notify.smtp import MailConnection, NotTaken, to_its_end
 from services.notify.texts import Texts
 from shared.codes import OneTimeCodes
 from shared.events import CitizenCode, Event, now
@@ -51,7 +51,7 @@ class Codes:
             self._news.set()
 
     async def carry(self, connection: MailConnection) -> None:
-        """Send what is due next, or wait a moment for news."""
+        """Send what is due next, or wait a moment for news. A shutdown lets it come to its end."""
         at = now()
         code = await self._store.lease(at, at + self._lease)
         if code is None:
@@ -60,6 +60,9 @@ class Codes:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._news.wait()
             return
+        await to_its_end(self._deliver(code, connection), self._lease)
+
+    async def _deliver(self, code: Document, connection: MailConnection) -> None:
         outcome = await self._send(code, connection)
         CODES.labels(outcome).inc()
         if outcome == "retried":

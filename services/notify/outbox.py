@@ -20,7 +20,7 @@ from services.notify.delivery_store import DELIVERIES, REPORT_GRACE, DeliverySto
 from services.notify.desk import Finish, Patience, Send, Wait, after_failure, photos_may_come, reports, triage
 from services.notify.evidence import Evidence, Unavailable
 from services.notify.settings import Settings
-from services.notify.smtp import MailConnection, NotTaken
+from services.notify.smtp import MailConnection, NotTaken, to_its_end
 from services.notify.store import CitizenStore
 from shared.events import Event, now
 from shared.journal import Journal, Taken
@@ -162,12 +162,7 @@ class Outbox:
         except TimeoutError:
             await connection.close()
             return
-        sending = asyncio.create_task(self._send(delivery, contact, connection))
-        try:
-            await asyncio.shield(sending)
-        except asyncio.CancelledError:
-            await asyncio.wait([sending], timeout=self._settings.one_try.total_seconds())
-            raise
+        await to_its_end(self._send(delivery, contact, connection), self._settings.one_try)
 
     async def release(self) -> None:
         """Record what was done, and give back what waits here for a courier, so that another process need not wait for

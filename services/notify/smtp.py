@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from datetime import timedelta
 
 import aiosmtplib
 
@@ -76,6 +78,17 @@ class MailConnection:
                     await self._client.quit()
             except (aiosmtplib.SMTPException, OSError, TimeoutError):
                 self._client.close()
+
+
+async def to_its_end(sending: Coroutine[None, None, None], within: timedelta) -> None:
+    """Send, and write down what became of it, though the caller is cancelled meanwhile: at a shutdown an e-mail that
+    the server may have taken is not left unrecorded, or it would be sent again."""
+    task = asyncio.create_task(sending)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=within.total_seconds())
+        raise
 
 
 def _meaning(error: Exception) -> NotTaken | None:

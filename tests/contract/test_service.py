@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from shared.contract import Contract
 from shared.events import CHAIN_TOPICS, AuditAnchored, ComplaintEvent
 from shared.http import Once
 from shared.projection import Document, Projection
-from shared.service import Service
+from shared.service import Service, Step
 from shared.settings import ServiceSettings
 from shared.sop import Role, Transition
 from shared.storage import MongoDocuments, MongoJournal
@@ -35,9 +36,11 @@ def derive(events: Sequence[ComplaintEvent]) -> Document:
 
 
 @asynccontextmanager
-async def at_work(settings: ServiceSettings) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
-    """A service with one move, started but not waited for."""
+async def at_work(settings: ServiceSettings, *periodic: Step) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+    """A service with one move and ``periodic`` work once an hour, started but not waited for."""
     service = Service("opd", settings, Contract(CHAIN_TOPICS[1:], CHAIN_TOPICS[:1]))
+    for step in periodic:
+        service.every(timedelta(hours=1), step)
     projection = Projection(MongoDocuments(service.database["cases"]), derive, CHAIN_TOPICS)
     journal = service.journal([projection])
     service.consume(projection.apply)
@@ -177,3 +180,18 @@ async def test_documents_and_metrics(settings: ServiceSettings, docs: bool) -> N
             document: dict[str, Any] = (await client.get("/asyncapi.json")).json()
             addresses = {channel["address"] for channel in document["channels"].values()}
             assert addresses == {settings.topic_prefix + topic for topic in (*CHAIN_TOPICS, AuditAnchored.topic)}
+
+
+async def test_it_stops_although_its_work_swallows_a_cancellation(settings: ServiceSettings) -> None:
+    begun = asyncio.Event()
+
+    async def swallows() -> None:
+        """As `asyncio.wait_for` before Python 3.12 where what it waits for comes at the same moment."""
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    await topics.create(settings)
+    async with asyncio.timeout(20):
+        async with at_work(settings, swallows):
+            await begun.wait()

@@ -131,6 +131,17 @@ async def test_an_address_that_the_mail_server_refuses_is_given_up(settings: Set
         await sent(mailbox, after.address)
 
 
+async def test_a_shutdown_lets_a_code_be_taken_and_records_it(settings: Settings) -> None:
+    mailbox, code, being_taken = Mailbox(), asked(), asyncio.Event()
+    mailbox.on_data = lambda _: being_taken.set()
+    async with mail_server(settings.smtp_port, mailbox), profiled(settings, "notify") as database:
+        async with running(build(settings)):
+            await publish(settings, [code])
+            await being_taken.wait()
+        assert await database["codes"].count_documents({"_id": code.challenge_id, "open": False}) == 1
+    assert len(mailbox.messages) == 1
+
+
 async def test_an_error_in_sending_shows_no_address(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
