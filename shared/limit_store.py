@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pymongo import UpdateOne
 from pymongo.write_concern import WriteConcern
 
-from shared.storage import ASCENDING, Database, IndexModel
+from shared.storage import ASCENDING, Database, IndexModel, load
 
 
 class LimitStore:
@@ -38,5 +38,5 @@ class LimitStore:
         ]
         if writes:
             await self._collection.bulk_write(writes, ordered=False)
-        found = self._collection.find({"_id": {"$in": list(counted)}}, {"n": 1})
-        return {document["_id"]: document["n"] for document in await found.to_list(len(counted))}
+        found = await load(self._collection, counted, {"n": 1})
+        return {key: document["n"] for key, document in found.items()}

@@ -238,8 +238,8 @@ class MongoDocuments:
         return await load(self._collection, ids)
 
     async def kept(self, ids: Collection[str]) -> dict[str, set[str]]:
-        found = self._committed.find({"_id": {"$in": list(ids)}}, {"history.id": 1})
-        return {d["_id"]: {entry["id"] for entry in d["history"]} for d in await found.to_list(len(ids))}
+        found = await load(self._committed, ids, {"history.id": 1})
+        return {id_: {entry["id"] for entry in document["history"]} for id_, document in found.items()}
 
     async def save(self, documents: Sequence[Change], *, durably: bool = False) -> bool:
         writes = [_write(document, before) for document, before in documents]

@@ -15,7 +15,7 @@ from services.notify.desk import Finish, Wait
 from shared.events import new_id
 from shared.projection import Document
 from shared.queries import BEGINNING, Walk, page, set_indexes
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing, load
 
 DELIVERIES = Counter("lapor_deliveries_total", "Tries to deliver, by what became of them.", ["channel", "outcome"])
 REPORT_GRACE = timedelta(seconds=5)
@@ -80,7 +80,7 @@ class DeliveryStore:
 
     async def load(self, ids: Collection[str]) -> list[Document]:
         """The deliveries with these ids as they are now."""
-        return await self._deliveries.find({"_id": {"$in": list(ids)}}).to_list(len(ids))
+        return list((await load(self._deliveries, ids)).values())
 
     async def unreported(self, at: datetime, limit: int) -> list[Document]:
         """Deliveries whose report is due, longest due first."""

@@ -9,7 +9,7 @@ from pymongo import ReplaceOne, ReturnDocument, UpdateOne
 from shared.events import CitizenContact, first_id
 from shared.projection import Document
 from shared.queries import Walk, page, set_indexes
-from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing, remove_some
+from shared.storage import ASCENDING, DESCENDING, Database, IndexModel, insert_missing, load, remove_some
 
 _LAST = 2**62
 """The version of a contact after which none comes."""
@@ -118,13 +118,12 @@ class CitizenStore:
 
     async def contacts(self, citizen_ids: Collection[str]) -> dict[str, Document]:
         """The contacts that are known, by citizen; of one who has deleted their data only that (``erased``)."""
-        found = self._contacts.find({"_id": {"$in": list(citizen_ids)}})
-        return {d["_id"]: d for d in await found.to_list(len(citizen_ids))}
+        return await load(self._contacts, citizen_ids)
 
     async def preferences(self, citizen_ids: Collection[str]) -> dict[str, dict[str, bool]]:
         """By citizen, the kinds of e-mail that they have switched on or off."""
-        found = self._preferences.find({"_id": {"$in": list(citizen_ids)}})
-        return {d["_id"]: d["email"] for d in await found.to_list(len(citizen_ids))}
+        found = await load(self._preferences, citizen_ids)
+        return {citizen: preferences["email"] for citizen, preferences in found.items()}
 
     async def prefer(self, citizen_id: str, email: Mapping[str, bool], at: datetime) -> None:
         """Replace a citizen's choices."""
