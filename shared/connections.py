@@ -1,9 +1,11 @@
 """How the clients of Kafka and MongoDB sign in, and how they check whom they talk to: the settings as the clients'
-options. Without a user name nothing signs in; without TLS nothing is encrypted."""
+options. Without a user name nothing signs in; without TLS nothing is encrypted. And what aiokafka lacks on uvloop."""
 
 import ssl
 from typing import Any
 
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -36,6 +38,27 @@ def _tls(settings: ServiceSettings) -> ssl.SSLContext | None:
     if settings.kafka_cert_file:
         context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file)
     return context
+
+
+_send = AIOKafkaConnection.send
+
+
+def kafka_on_uvloop() -> None:
+    """Let aiokafka's clients of this process live through a connection that is reset. Repeating it does nothing.
+
+    For a moment they take such a connection for whole and write to it, and where asyncio says nothing then, uvloop
+    raises RuntimeError (aiokafka's issue 1038). It ended the task that keeps a client's metadata; from then on
+    its consumer waited for ever for the group's coordinator: nothing was committed, and a shutdown had no end. This
+    says KafkaConnectionError in its place, as for every other connection that is gone: they know what to do then.
+    """
+    AIOKafkaConnection.send = _send_if_open
+
+
+def _send_if_open(connection: Any, request: Any, expect_response: bool = True) -> Any:
+    if connection.connected() and connection._writer.is_closing():
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise KafkaConnectionError(f"the connection to {connection.host}:{connection.port} has just been lost")
+    return _send(connection, request, expect_response)
 
 
 def mongo_options(settings: ServiceSettings) -> dict[str, Any]:

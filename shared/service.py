@@ -26,7 +26,7 @@ from shared.admission import Admission, BodyLimit
 from shared.agency_feed import copies
 from shared.audit_store import AgeingAudit, MongoAudit, audit_log
 from shared.auth import Verifier
-from shared.connections import kafka_options
+from shared.connections import kafka_on_uvloop, kafka_options
 from shared.consumer import EventConsumer
 from shared.contract import Contract
 from shared.direct import ShortWay
@@ -47,6 +47,9 @@ from shared.topics import dead_letters
 log = structlog.get_logger()
 
 Step = Callable[[], Awaitable[None]]
+
+_STOP_SECONDS = 40.0
+"""What is longer about its end than this is left to the end of the process; batches and journals have 30 to finish."""
 
 REFUSALS_EVERY = timedelta(seconds=30)
 ANCHOR_EVERY = timedelta(seconds=60)
@@ -244,13 +247,13 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._consumer:
-            await self._consumer.stop()
-        if self._journal:
-            await self._journal.stop()
-        for step in self._finish:
-            await step()
-        await self.publisher.stop()
+        parts = [part.stop for part in (self._consumer, self._journal) if part]
+        for step in (*parts, *self._finish, self.publisher.stop):
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await step()
+            except (Exception, asyncio.CancelledError):  # aiokafka's can raise the cancellation of a task of its own
+                log.exception("not stopped as it should be; the rest is", work=_name(step))
         self._client.close()
 
     async def _repeat(self, interval: timedelta, step: Step) -> None:
@@ -259,7 +262,7 @@ class Service:
             try:
                 await step()
             except Exception:
-                log.exception("periodic work failed", work=getattr(step, "__qualname__", repr(step)))
+                log.exception("periodic work failed", work=_name(step))
             if task and task.cancelling():  # a library's wait_for can swallow a cancellation (CPython 86296)
                 return
             await asyncio.sleep(interval.total_seconds())
@@ -330,6 +333,10 @@ class Service:
         return absent
 
 
+def _name(step: Step) -> str:
+    return getattr(step, "__qualname__", repr(step))
+
+
 def _with(missing: str, reason: str) -> str:
     return f"{missing}: {reason}" if reason else missing
 
@@ -337,6 +344,7 @@ def _with(missing: str, reason: str) -> str:
 def serve(app: FastAPI, name: str, settings: ServiceSettings) -> None:
     """Run the application until SIGTERM or SIGINT; requests under way are finished first."""
     telemetry.configure_logs(name, settings.log_level, settings.log_format == "json")
+    kafka_on_uvloop()
     # The database driver works in threads. By default each waits up to 5 ms for a busy event loop to let it on, at each
     # answer that it gets.
     sys.setswitchinterval(0.0005)

@@ -145,15 +145,15 @@ def freeze(service: str) -> Fault:
     return Fault("SIGSTOP past the session time-out, beside a second process", service, (service,), strike)
 
 
-def cut(server: str, seconds: float) -> Fault:
-    """Connections break and are refused."""
+def cut(server: str, seconds: float, *, reset: bool) -> Fault:
+    """Connections break, with or without TCP's farewell, and are refused."""
 
     async def strike(rig: Rig) -> None:
-        rig.proxies[server].cut()
+        rig.proxies[server].cut(reset=reset)
         await asyncio.sleep(seconds)
         rig.proxies[server].clear()
 
-    return Fault(f"connections to {server} cut", f"{seconds:.1f} s", (server,), strike)
+    return Fault(f"connections to {server} cut", f"{seconds:.1f} s{', reset' if reset else ''}", (server,), strike)
 
 
 def delay(server: str, held_back: float, seconds: float) -> Fault:
@@ -295,7 +295,7 @@ def plan(seed: int, count: int = 2) -> list[Fault]:
         lambda: crash("before-commit"),
         lambda: reorder(seed),
         lambda: crash_at("notify", "after-mail", chance.randint(1, 6)),
-        lambda: cut("mongod", chance.uniform(1, 6)),
+        lambda: cut("mongod", chance.uniform(1, 6), reset=chance.random() < 0.5),
         lambda: poison(seed),
         lambda: crash("before-mark"),
         lambda: kill_server_at("mongod", chance.choice(SERVICES), "after-commit", chance.randint(1, 4)),
@@ -305,7 +305,7 @@ def plan(seed: int, count: int = 2) -> list[Fault]:
         lambda: kill_server_at("mongod", chance.choice(SERVICES[:4]), "after-insert", chance.randint(1, 4)),
         lambda: replay(),
         lambda: kill_services(SERVICES, chance.uniform(0.2, 2)),
-        lambda: cut("kafka", chance.uniform(1, 8)),
+        lambda: cut("kafka", chance.uniform(1, 8), reset=chance.random() < 0.5),
         lambda: delay("mongod", chance.uniform(0.05, 0.4), 6),
         lambda: drop_replies("mongod writes", chance.randint(1, 6)),
         lambda: drop_replies("kafka offset commits", chance.randint(1, 3)),

@@ -3,6 +3,8 @@ done."""
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import Callable
 
 from deploy.local.ports import LOOPBACK
@@ -11,6 +13,8 @@ Recognise = Callable[[bytes], bool]
 """Whether what a client has sent is a request of a kind; it is given what came in one read."""
 
 _READ_BYTES = 2**16
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""Of SO_LINGER: what is closed is gone."""
 
 
 def mongo_insert(sent: bytes) -> bool:
@@ -60,10 +64,13 @@ class Proxy:
             serving.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
-    def cut(self) -> None:
-        """Break all connections and refuse new ones."""
+    def cut(self, *, reset: bool = False) -> None:
+        """Break all connections and refuse new ones; ``reset``: without the farewell of TCP (RST in place of FIN)."""
         self._open = False
-        self._close_links()
+        for writer in list(self._links):
+            if reset:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            writer.transport.abort()
 
     def delay(self, seconds: float) -> None:
         """Hold back everything, both ways, so long."""
@@ -76,10 +83,6 @@ class Proxy:
     def clear(self) -> None:
         """Behave."""
         self._open, self._delay, self._swallow = True, 0.0, None
-
-    def _close_links(self) -> None:
-        for writer in list(self._links):
-            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serving = asyncio.current_task()

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 
 from deploy.local import ports
 from deploy.local.servers import Servers
+from shared import service as service_module
 from shared import topics
 from shared.contract import Contract
 from shared.events import CHAIN_TOPICS, AuditAnchored, ComplaintEvent
@@ -195,3 +196,32 @@ async def test_it_stops_although_its_work_swallows_a_cancellation(settings: Serv
     async with asyncio.timeout(20):
         async with at_work(settings, swallows):
             await begun.wait()
+
+
+async def fails() -> None:
+    raise ConnectionError("its server is away")
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+async def is_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("step", [fails, hangs, is_cancelled])
+async def test_what_cannot_be_ended_keeps_nothing_else_from_its_end(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch, step: Step
+) -> None:
+    monkeypatch.setattr(service_module, "_STOP_SECONDS", 2.0)
+    ended = asyncio.Event()
+
+    async def ends() -> None:
+        ended.set()
+
+    async with asyncio.timeout(20):
+        async with at_work(settings) as (service, _):
+            service.after_stop(step)
+            service.after_stop(ends)
+    assert ended.is_set()
