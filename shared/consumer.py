@@ -59,6 +59,7 @@ class EventConsumer:
         self._topics = [self._prefix + topic for topic in topics]
         self._receiver = Receiver(group, self._prefix, handle, publisher, self._moved)
         self._progress_at = time.monotonic()
+        self._taken_at = self._uncommitted_since = self._progress_at
         self._watch: list[asyncio.Task[None]] = []
         self._breath, self._busy = settings.consumer_breath_seconds, settings.consumer_busy_per_second
         self._rate = 0.0  # records a second, of which each second forgets two thirds
@@ -127,8 +128,12 @@ class EventConsumer:
 
     @property
     def stalled(self) -> bool:
-        """There is something to take, and nothing has been taken for a minute: the process should be restarted."""
-        return self.lag > 0 and time.monotonic() - self._progress_at > _STALLED.total_seconds()
+        """There is something to take, and nothing has been taken for a minute, or records are taken and for two minutes
+        none could be committed: the process should be restarted."""
+        limit = _STALLED.total_seconds()
+        taking = self.lag == 0 or time.monotonic() - self._progress_at <= limit
+        committing = not self._uncommitted or self._taken_at - self._uncommitted_since <= 2 * limit
+        return not (taking and committing)
 
     async def _next(self, consumer: AIOKafkaConsumer) -> tuple[ConsumerRecord, ...]:
         """The next batch as soon as there is something, or nothing after a while.
@@ -177,11 +182,20 @@ class EventConsumer:
         finally:
             message.clear_cache()  # it holds itself there: its records would lie about until garbage is collected
         if assignment == self._assignments:
+            self._count_uncommitted()
             self._uncommitted |= {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
             self._to_commit.set()
         if self._stopping:
             await self._commit()
         await self._take_breath(len(records))
+
+    def _count_uncommitted(self) -> None:
+        """Keep since when nothing was committed. After a pause it counts anew: the broker may have been away, and then
+        no restart would help."""
+        moment = time.monotonic()
+        if not self._uncommitted or moment - self._taken_at > _STALLED.total_seconds():
+            self._uncommitted_since = moment
+        self._taken_at = moment
 
     async def _take_breath(self, taken: int) -> None:
         """Let more come after a batch, where many come: fetching costs the same for one record as for hundreds, and a
@@ -232,6 +246,7 @@ class EventConsumer:
             log.warning("offsets were not committed; records may come again", reason=repr(error))
             return False
         self._uncommitted = {p: o for p, o in self._uncommitted.items() if p in ours and moved.get(p) != o}
+        self._uncommitted_since = time.monotonic()
         return True
 
     def _moved(self, done: bool) -> None:

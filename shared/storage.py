@@ -213,6 +213,8 @@ async def load(
     collection: Documents, ids: Collection[str], fields: Mapping[str, int] | None = None
 ) -> dict[str, Document]:
     """The documents that exist among ``ids``, by id; ``fields`` as MongoDB's projections have it, None for all."""
+    if not ids:
+        return {}
     found = await collection.find({"_id": {"$in": list(ids)}}, fields).to_list(len(ids))
     return {document["_id"]: document for document in found}
 

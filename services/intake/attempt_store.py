@@ -13,7 +13,7 @@ from pymongo import ReturnDocument
 from pymongo.write_concern import WriteConcern
 
 from shared.projection import Document
-from shared.storage import ASCENDING, Database, DuplicateKeyError, IndexModel
+from shared.storage import ASCENDING, Database, DuplicateKeyError, IndexModel, load
 
 _MOST_DOUBLINGS = 20
 _NO_WAIT = datetime.fromtimestamp(0, UTC)
@@ -31,9 +31,7 @@ class AttemptStore:
 
     async def find(self, keys: Iterable[str]) -> dict[str, Document]:
         """What is known by these keys."""
-        wanted = list(keys)
-        found = await self._attempts.find({"_id": {"$in": wanted}}).to_list(len(wanted))
-        return {document["_id"]: document for document in found}
+        return await load(self._attempts, list(keys))
 
     async def take(
         self, key: str, moment: datetime, free: int, longest: timedelta, kept: timedelta, *, always: bool = False

@@ -141,7 +141,7 @@ class Outbox:
     async def _report(self) -> int:
         """Issue the events about what this process has finished, and about what is due to be reported anyway."""
         ids, self._finished = self._finished[:_BATCH], self._finished[_BATCH:]
-        done = await self._deliveries.load(ids) if ids else []
+        done = await self._deliveries.load(ids)
         late = await self._deliveries.unreported(now(), _BATCH - len(ids)) if len(ids) < _BATCH else []
         found = {d["_id"]: d for d in (*late, *done) if not d["reported"]}
         await asyncio.gather(*(self.issue(event) for delivery in found.values() for event in reports(delivery)))

@@ -74,7 +74,7 @@ class ClockStore:
         beyond = decoded(cursor)
         rows, end = merged(await asyncio.gather(*(read(self._clocks, walk, limit, beyond) for walk in walks)), limit)
         ids = [complaint_id for (_, complaint_id), _ in rows]
-        found = await load(self._clocks, ids, {"history": 0}) if ids else {}
+        found = await load(self._clocks, ids, {"history": 0})
         listed = [
             found[complaint_id]
             for (due_at, complaint_id), _ in rows

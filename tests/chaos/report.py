@@ -158,8 +158,8 @@ def write(result: Mapping[str, Any], path: Path) -> None:
 
 
 def write_page(result: Mapping[str, Any], page: Path) -> None:
-    """Put the tables in the place kept for them in the page."""
-    text = page.read_text()
+    """Put the tables in the place kept for them in the page; without a page, make one of them."""
+    text = page.read_text() if page.exists() else f"{BEGIN}{END}\n"
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(f"{before}{BEGIN}\n{tables(result)}\n{END}{after}")

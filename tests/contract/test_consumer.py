@@ -388,35 +388,78 @@ async def test_what_is_done_after_its_partition_has_left_sets_the_group_not_back
         assert await level(), "nor later"
 
 
+@asynccontextmanager
+async def commits_held(consumer: Consumer) -> AsyncIterator[tuple[asyncio.Event, asyncio.Semaphore]]:
+    """Commits hang. Gives what tells that one was begun, and what lets one go on; the end lets all."""
+    assert isinstance(consumer, EventConsumer)
+    client = consumer.subscriber.consumer
+    assert client is not None
+    commit, begun, go_on = client.commit, asyncio.Event(), asyncio.Semaphore(0)
+
+    async def held(offsets: object) -> None:
+        begun.set()
+        await go_on.acquire()
+        await commit(offsets)
+
+    client.commit = held
+    try:
+        yield begun, go_on
+    finally:
+        client.commit = commit
+        go_on.release()
+
+
 async def test_what_is_done_during_a_commit_is_committed_by_the_next(
     settings: ServiceSettings, kafka: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a commit that failed is waited after: who follows the offsets would see everything later."""
     monkeypatch.setattr(consuming, "_AGAIN_SECONDS", 3600)
     site, reader, events = KafkaSite(settings), Reader(), [Chain().last for _ in range(2)]
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    async with consuming_with(site, reader, kafka) as consumer:
-        assert isinstance(consumer, EventConsumer)
-        client = consumer.subscriber.consumer
-        assert client is not None
-        commit = client.commit
-
-        async def held(offsets: object) -> None:
-            begun.set()
-            await go_on.wait()
-            await commit(offsets)
-
-        monkeypatch.setattr(client, "commit", held)
+    async with consuming_with(site, reader, kafka) as consumer, commits_held(consumer) as (begun, go_on):
         await kafka.publish(events[:1])
         await begun.wait()
         await kafka.publish(events[1:])
         await reader.has(*events)
-        go_on.set()
+        go_on.release()
+        go_on.release()
 
         async def level() -> bool:
             return await site.committed(SERVICE, TOPICS) == len(events)
 
         await until(level, within=30)
+
+
+async def test_stalled_is_taking_without_committing_but_not_what_comes_after_a_pause(
+    settings: ServiceSettings, kafka: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that hangs; after a pause the broker may have been away, and is given time to take it."""
+    monkeypatch.setattr(consuming, "_STALLED", timedelta(seconds=1))
+    site, reader = KafkaSite(settings), Reader()
+
+    async def another() -> None:
+        event = Chain().last
+        await kafka.publish([event])
+        await reader.has(event)
+
+    async with consuming_with(site, reader, kafka) as consumer, commits_held(consumer) as (_, go_on):
+        assert isinstance(consumer, EventConsumer)
+        await another()
+        await asyncio.sleep(2.5)
+        await another()
+        stalled = consumer.stalled
+        assert not stalled, "what has just come is not committed late"
+
+        async def stalls() -> bool:
+            await another()
+            return consumer.stalled
+
+        await until(stalls, within=30)
+        go_on.release()
+
+        async def over() -> bool:
+            return not consumer.stalled
+
+        await until(over, within=30)  # while what was taken meanwhile is not committed yet
 
 
 def test_no_subscriber_acknowledges_before_its_work_is_done(settings: ServiceSettings, kafka: Publisher) -> None:
