@@ -4,7 +4,7 @@ A document is a counter ``{_id, n, until, ends}`` (before ``until`` no other try
 ``ends``), or ``{_id, ends}``, somebody whom an address is known for. Nothing of it is worth waiting for a disk.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,9 +29,9 @@ class AttemptStore:
         """Create the index by which what has ended is removed; repeating it does nothing."""
         await self._attempts.create_indexes([IndexModel([("ends", ASCENDING)], name="ends", expireAfterSeconds=0)])
 
-    async def find(self, keys: Iterable[str]) -> dict[str, Document]:
+    async def find(self, keys: Collection[str]) -> dict[str, Document]:
         """What is known by these keys."""
-        return await load(self._attempts, list(keys))
+        return await load(self._attempts, keys)
 
     async def take(
         self, key: str, moment: datetime, free: int, longest: timedelta, kept: timedelta, *, always: bool = False
