@@ -254,7 +254,8 @@ class ProgressNoted(ComplaintEvent):
 
 
 class NotificationDelivered(ComplaintEvent):
-    """A side event: a notice about event ``about`` reached the citizen; ``notice`` names its text."""
+    """A side event: the notice about event ``about`` reached the citizen; ``notice`` names its text. Issued for the
+    receipt, whose clock it meets (SOP step 1): what a notice says is in the event that it tells of."""
 
     topic = "notification.delivered"
     notice: str

@@ -105,7 +105,8 @@ def fold(document: Document | None, events: Iterable[ComplaintEvent], derive: De
 
 def concerns(event: Event, topics: Collection[str]) -> bool:
     """Whether a projection of these topics takes the event. Of the notices that were delivered it takes the receipt,
-    which has a clock (SOP step 1); the others say nothing that a desk or the citizen's own page shows."""
+    which has a clock (SOP step 1). Until December 2026 the others were told as well, and may still be on the topic;
+    they say nothing that a desk or the citizen's own page shows."""
     if not isinstance(event, ComplaintEvent) or event.topic not in topics:
         return False
     return not isinstance(event, NotificationDelivered) or is_receipt(event)

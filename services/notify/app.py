@@ -37,7 +37,7 @@ def build(settings: Settings) -> FastAPI:
         inbox,
         deliveries,
         citizens,
-        wake=lambda finished: outbox.wake(finished),
+        wake=lambda: outbox.wake(),
         issue=lambda event: outbox.issue(event),
     )
     journal = service.journal([arrivals])

@@ -106,31 +106,30 @@ def channels(delivery: Document) -> tuple[str, ...]:
     return (INBOX, EMAIL) if delivery["state"] == "sent" else (INBOX,)
 
 
-def reports(delivery: Document) -> list[Event]:
-    """The events that a delivery gives rise to.
+def report(delivery: Document) -> Event | None:
+    """The event that a delivery gives rise to, if it is one of `REPORTED`: of these two the procedure waits to hear.
 
-    `notification.delivered` meets the clock of SOP step 1, and it happened when the notice was in the inbox, however
+    `notification.delivered` meets the clock of SOP step 1, and it happened when the receipt was in the inbox, however
     long the e-mail took. `answered` is SOP step 6: every channel of the reply is done. Both ids follow from the
     delivery, so the journal takes each once.
     """
     about: dict[str, Any] = {name: delivery[name] for name in ("complaint_id", "number")}
     about["reporter_id"] = delivery.get("reporter_id", delivery["citizen_id"])  # older ones have no pseudonym
     delivered_at = max(delivery["created_at"], delivery["occurred_at"])
-    events: list[Event] = [
-        NotificationDelivered(
-            id=f"{delivery['about']}:delivered:{delivery['notice']}",
-            occurred_at=delivered_at,
-            **about,
-            seq=delivery["seq"],
-            notice=delivery["notice"],
-            about=delivery["about"],
-            channels=channels(delivery),
-        )
-    ]
-    if delivery["notice"] == CitizenNotice.REPLY and not delivery["open"]:
-        seq = delivery["seq"] + 1
-        events.append(
-            Answered(
+    match delivery["notice"]:
+        case CitizenNotice.RECEIPT:
+            return NotificationDelivered(
+                id=f"{delivery['about']}:delivered:{delivery['notice']}",
+                occurred_at=delivered_at,
+                **about,
+                seq=delivery["seq"],
+                notice=delivery["notice"],
+                about=delivery["about"],
+                channels=channels(delivery),
+            )
+        case CitizenNotice.REPLY if not delivery["open"]:
+            seq = delivery["seq"] + 1
+            return Answered(
                 id=ChainEvent.chain_id(delivery["complaint_id"], seq),
                 occurred_at=max(delivery["done_at"], delivered_at),
                 **about,
@@ -138,5 +137,5 @@ def reports(delivery: Document) -> list[Event]:
                 actor=SYSTEM,
                 channels=channels(delivery),
             )
-        )
-    return events
+        case _:
+            return None

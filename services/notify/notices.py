@@ -152,6 +152,8 @@ NOTICES: tuple[Notice, ...] = (
 
 BY_NAME: dict[str, Notice] = {notice.name: notice for notice in NOTICES}
 TOLD_CITIZENS = frozenset(CitizenNotice)
+REPORTED = frozenset({CitizenNotice.RECEIPT, CitizenNotice.REPLY})
+"""The notices of which others hear what became of them: SOP steps 1 and 6 are done with these."""
 EMAILED_BY_DEFAULT = frozenset(notice.name for notice in NOTICES if notice.email)
 _BY_EVENT = {notice.event: tuple(n for n in NOTICES if n.event is notice.event) for notice in NOTICES}
 

@@ -17,7 +17,7 @@ from prometheus_client import Gauge, Histogram
 
 from services.notify.compose import BadAddress, Composer
 from services.notify.delivery_store import DELIVERIES, REPORT_GRACE, DeliveryStore
-from services.notify.desk import Finish, Patience, Send, Wait, after_failure, photos_may_come, reports, triage
+from services.notify.desk import Finish, Patience, Send, Wait, after_failure, photos_may_come, report, triage
 from services.notify.evidence import Evidence, Unavailable
 from services.notify.settings import Settings
 from services.notify.smtp import MailConnection, NotTaken, to_its_end
@@ -132,9 +132,8 @@ class Outbox:
         for delivery, result in results:
             outcome = result.state if isinstance(result, Finish) else "retried"
             DELIVERIES.labels(delivery["channel"], outcome).inc()
-            if isinstance(result, Finish):
-                self._finished.append(delivery["_id"])
-                self.wake()
+            if isinstance(result, Finish) and not delivery["reported"]:
+                self.wake([delivery["_id"]])
             if outcome in ("failed", "retried"):
                 log.info("not delivered", delivery=delivery["_id"], outcome=outcome, reason=result.reason)
 
@@ -144,7 +143,7 @@ class Outbox:
         done = await self._deliveries.load(ids)
         late = await self._deliveries.unreported(now(), _BATCH - len(ids)) if len(ids) < _BATCH else []
         found = {d["_id"]: d for d in (*late, *done) if not d["reported"]}
-        await asyncio.gather(*(self.issue(event) for delivery in found.values() for event in reports(delivery)))
+        await asyncio.gather(*(self.issue(event) for delivery in found.values() if (event := report(delivery))))
         await self._deliveries.mark_reported(list(found))
         return len(found)
 

@@ -8,7 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.notify.notices import CITIZEN, NOTICES, TOLD_CITIZENS, CitizenNotice, Notice, citizen_audience, notices_of
+from services.notify.notices import (
+    CITIZEN,
+    NOTICES,
+    REPORTED,
+    TOLD_CITIZENS,
+    CitizenNotice,
+    Notice,
+    citizen_audience,
+    notices_of,
+)
 from shared.calendar import Deadlines
 from shared.events import (
     Answered,
@@ -91,9 +100,9 @@ def _entries(notice: Notice, event: ComplaintEvent, citizen: str, at: datetime, 
 
 def _delivery(entry: Document, event: ComplaintEvent, citizen: str, at: datetime, report_after: timedelta) -> Document:
     """The e-mail beside a citizen's entry. ``reporter_id`` is who the complaint's events say that it is. ``due_at`` is
-    when it is to be tried next, or when its lease ends; ``report_at`` when `notification.delivered` is due: after a
-    while, or as soon as the e-mail is done. The reply's is due only then, since `answered` goes with it (SOP step
-    6)."""
+    when it is to be tried next, or when its lease ends; ``reported`` whether nothing has to be told of it (any more);
+    ``report_at`` when that is due: of the receipt after a while, or as soon as the e-mail is done, of the reply only
+    then, since it is `answered` (SOP step 6)."""
     return {
         "_id": f"{event.id}:{EMAIL}",
         **{name: entry[name] for name in ("notice", "about", "complaint_id", "number", "facts")},
@@ -110,6 +119,6 @@ def _delivery(entry: Document, event: ComplaintEvent, citizen: str, at: datetime
         "due_at": at,
         "created_at": at,
         "done_at": None,
-        "reported": False,
-        "report_at": None if entry["notice"] == CitizenNotice.REPLY else at + report_after,
+        "reported": entry["notice"] not in REPORTED,
+        "report_at": at + report_after if entry["notice"] == CitizenNotice.RECEIPT else None,
     }

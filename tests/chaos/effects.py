@@ -86,8 +86,9 @@ def faults_of_inbox(evidence: Evidence, lives: Mapping[str, Life]) -> Iterable[t
     reports = Counter((t.event["about"], t.event["notice"]) for t in told if t.topic == "notification.delivered")
     for delivery in evidence.deliveries:
         key = (delivery["about"], delivery["notice"])
-        if delivery["reported"] and delivery["about"] not in poisoned and reports[key] != 1:
-            yield f"report {key}", f"{reports[key]} reports of the delivery {key}"
+        wanted_reports = int(delivery["notice"] == "receipt")
+        if delivery["reported"] and delivery["about"] not in poisoned and reports[key] != wanted_reports:
+            yield f"report {key}", f"{reports[key]} reports of the delivery {key} instead of {wanted_reports}"
 
 
 def message_id(about: str, notice: str) -> str:

@@ -63,7 +63,7 @@ def service_of(event: ComplaintEvent) -> str:
 
 
 def reported(events: Sequence[ComplaintEvent]) -> list[NotificationDelivered]:
-    """A report of each delivery."""
+    """A report of the receipt's delivery."""
     made = project(events, LAST, DEADLINES, timedelta())
     return [
         NotificationDelivered(
@@ -78,6 +78,7 @@ def reported(events: Sequence[ComplaintEvent]) -> list[NotificationDelivered]:
             channels=("inbox", "email"),
         )
         for d in made.deliveries
+        if d["notice"] == "receipt"
     ]
 
 

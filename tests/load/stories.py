@@ -14,7 +14,6 @@ from services.intake import desk as intake
 from services.intake import projection as complaints
 from services.notify import desk as notify
 from services.notify import projection as notices
-from services.notify.delivery_store import REPORT_GRACE
 from services.notify.settings import Settings
 from services.opd import desk as opd
 from services.opd import projection as work
@@ -156,9 +155,9 @@ class Story:
             decision = notify.triage(delivery, {"email": None}, {}, done, _PATIENCE)
             assert isinstance(decision, notify.Finish)  # who has no address needs no courier
             finished = {"state": decision.state, "reason": decision.reason, "open": False, "done_at": done}
-            settled = {**delivery, **finished, "reported": True, "report_at": done + REPORT_GRACE}
+            settled = {**delivery, **finished, "reported": True}
             self._keep("notify", "deliveries", settled)
-            for report in notify.reports(settled):
+            if report := notify.report(settled):
                 assert isinstance(report, ComplaintEvent)
                 self._happened(report, done)
 

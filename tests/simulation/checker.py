@@ -23,6 +23,7 @@ from shared.events import (
     SlaBreached,
     SlaWarned,
     SlaWithdrawn,
+    Submitted,
 )
 from shared.projection import Document, fold
 from shared.sop import CLOCKS, DECLINES_BEFORE_COORDINATOR, MOVES, ClockRule, Role, Status, Transition
@@ -193,6 +194,10 @@ def _effects(simulation: "Simulation", events: list[ComplaintEvent], verdict: Ve
     told = {e.id for e in events for n in NOTICES if isinstance(e, n.event) and n.name in set(CitizenNotice)}
     if told != {d["about"] for d in servers.deliveries.deliveries.values()}:
         verdict.no("P5", "the deliveries are not those of the events")
+    reports = Counter(event.about for event in events if isinstance(event, NotificationDelivered))
+    receipts = Counter(event.id for event in events if isinstance(event, Submitted))
+    if reports != receipts:
+        verdict.no("P5", f"reports of {sorted(reports.elements())}, not of each receipt once")
     for name, times in taken.items():
         excused = simulation.world.excuses[name]
         if times > 1 + excused:

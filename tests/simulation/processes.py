@@ -355,7 +355,7 @@ class Process:
         inbox, citizens = remote(servers.inbox, self.database), remote(servers.citizens, self.database)
         arrivals = Arrivals(
             NOTIFY, cast(Any, inbox), deliveries, cast(Any, citizens),
-            wake=lambda finished: self.outbox.wake(finished), issue=lambda event: self.outbox.issue(event),
+            wake=lambda: self.outbox.wake(), issue=lambda event: self.outbox.issue(event),
         )  # fmt: skip
         self.journal = journal([arrivals])
         self.outbox = Outbox(

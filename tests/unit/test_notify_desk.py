@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.notify import desk
 from services.notify.desk import Finish, Patience, Send, Wait
-from services.notify.notices import NOTICES, CitizenNotice, agency_audience, audience_of, notices_of
+from services.notify.notices import NOTICES, REPORTED, CitizenNotice, agency_audience, audience_of, notices_of
 from services.notify.projection import CONSUMES, ISSUES, project
 from shared.auth import Principal
 from shared.calendar import Deadlines
@@ -178,22 +178,33 @@ def test_photos_are_waited_for_and_no_longer() -> None:
 )
 def test_the_reply_is_answered_when_every_channel_is_done(state: str, channels: tuple[str, ...]) -> None:
     done = reply(state=state, open=False, done_at=AT + timedelta(minutes=1))
-    delivered, answered = desk.reports(done)
-    assert isinstance(delivered, NotificationDelivered)
+    answered = desk.report(done)
     assert isinstance(answered, Answered)
     assert answered.id == f"{answered.complaint_id}:7"
     assert (answered.seq, answered.channels, answered.actor.role) == (7, channels, Role.SYSTEM)
     assert answered.occurred_at == AT + timedelta(minutes=1)
-    assert (delivered.about, delivered.notice, delivered.seq) == (f"{answered.complaint_id}:6", "reply", 6)
 
 
 def test_an_open_reply_is_not_answered() -> None:
-    assert [type(e) for e in desk.reports(reply(state="pending"))] == [NotificationDelivered]
+    assert desk.report(reply(state="pending")) is None
 
 
 def test_the_receipt_reached_the_citizen_when_it_was_in_the_inbox() -> None:
     late = delivery(state="sent", open=False, done_at=AT + timedelta(hours=3))
-    (delivered,) = desk.reports(late)
+    delivered = desk.report(late)
+    assert isinstance(delivered, NotificationDelivered)
+    assert (delivered.about, delivered.notice, delivered.seq) == (f"{delivered.complaint_id}:1", "receipt", 1)
     assert delivered.occurred_at == AT
     ahead = delivery(occurred_at=AT + timedelta(seconds=3))  # the clock of the desk that issued it runs ahead
-    assert desk.reports(ahead)[0].occurred_at == AT + timedelta(seconds=3)
+    told = desk.report(ahead)
+    assert told is not None
+    assert told.occurred_at == AT + timedelta(seconds=3)
+
+
+def test_of_the_receipt_and_the_reply_others_hear_what_became_and_of_no_other_notice() -> None:
+    chain = Chain().noted().through(*STRAIGHT[1:])
+    made = [d | {"state": "sent", "open": False, "done_at": AT} for d in documents(*chain.events).deliveries]
+    told = {d["notice"]: desk.report(d) for d in made}
+    assert len(told) > len(REPORTED)
+    assert {notice for notice, event in told.items() if event} == REPORTED == {"receipt", "reply"}
+    assert {d["notice"] for d in made if not d["reported"]} == REPORTED, "who has nothing to tell waits for nothing"
