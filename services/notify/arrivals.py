@@ -1,11 +1,12 @@
 """What arrives: events become entries, deliveries and contacts, many at a time in each write."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
-from prometheus_client import Counter
+import prometheus_client
 
 from services.notify.delivery_store import DELIVERIES, DeliveryStore
 from services.notify.desk import Finish, Patience, report, triage
@@ -22,7 +23,7 @@ _EVENTS_AT_A_TIME = 100
 """Events whose notices are kept at once. Four times as many are under way, each with at most one event to report: a
 backlog must not fill the journal's queue."""
 
-NOTICES = Counter("lapor_notices_total", "Notices put into an inbox.", ["notice"])
+NOTICES = prometheus_client.Counter("lapor_notices_total", "Notices put into an inbox.", ["notice"])
 
 
 class Arrivals:
@@ -76,8 +77,9 @@ class Arrivals:
             contacts, choices = await asyncio.gather(self._citizens.contacts(ids), self._citizens.preferences(ids))
         gone = erased | {citizen for citizen, contact in contacts.items() if contact.get("erased")}
         nobody = {citizen_audience(citizen) for citizen in gone}
-        for entry in await self._inbox.add([entry for entry in made.inbox if entry["audience"] not in nobody]):
-            NOTICES.labels(entry["notice"]).inc()
+        added = await self._inbox.add([entry for entry in made.inbox if entry["audience"] not in nobody])
+        for notice, count in Counter(entry["notice"] for entry in added).items():
+            NOTICES.labels(notice).inc(count)
         if made.deliveries:
             await self._deliver(made.deliveries, contacts, choices)
 
@@ -100,9 +102,9 @@ class Arrivals:
         for delivery in unreported:
             delivery["reported"] = True
         added = await self._deliveries.add(deliveries)
-        for delivery in added:
-            if not delivery["open"]:
-                DELIVERIES.labels(delivery["channel"], delivery["state"]).inc()
+        done = Counter((delivery["channel"], delivery["state"]) for delivery in added if not delivery["open"])
+        for (channel, state), count in done.items():
+            DELIVERIES.labels(channel, state).inc(count)
         if any(delivery["open"] for delivery in added):
             self._wake()
 
