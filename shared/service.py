@@ -166,6 +166,7 @@ class Service:
             lifespan=self._lifespan,
             docs_url=None,
             redoc_url=None,
+            telemetry={"tracing": False, "metrics": False, "logs": False},  # it would look for them at each request
             redirect_slashes=False,  # the framework would send the caller to whatever host they named
             openapi_url="/openapi.json" if self.settings.docs else None,
             responses=http.PROBLEMS,
