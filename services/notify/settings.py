@@ -36,7 +36,7 @@ class Settings(FollowerSettings):
         120, gt=0, description="how long a process may hold a delivery; then it goes to another"
     )
     report_after_seconds: float = Field(
-        60, gt=0, description="a notice in the inbox is reported as delivered after this, though its e-mail is not out"
+        60, gt=0, description="a receipt in the inbox is reported as delivered after this, though its e-mail is not out"
     )
     photo_wait_seconds: float = Field(
         120, ge=0, description="how long the reply waits for photos; then it goes without and says where they are"
