@@ -13,7 +13,7 @@ from deploy.demo.people import citizen
 from deploy.demo.target import Target
 from deploy.local.launcher import System
 from shared.sop import Transition
-from tests.journey.test_outage import file_complaint
+from tests.support.filing import file_complaint
 from tests.support.running import until
 
 ROOT = Path(__file__).parents[2]

@@ -15,14 +15,14 @@ import pytest
 import yaml
 from aiokafka import AIOKafkaProducer
 
-from deploy.demo.people import Json, Person, citizen, staff
+from deploy.demo.people import citizen, staff
 from deploy.demo.pictures import street
 from deploy.demo.target import SignIn, Target
 from deploy.local.launcher import System, running_system
 from deploy.local.servers import Servers
 from deploy.local.settings import SERVICES, LocalSettings
-from shared.events import now
 from shared.sop import Role
+from tests.support.filing import file_complaint
 from tests.support.prometheus import CONFIG, Prometheus, running_prometheus
 
 BOARDS = sorted((CONFIG.parent / "grafana/dashboards").glob("*.json"))
@@ -79,8 +79,8 @@ async def _something_happens(target: Target) -> None:
         staff(target, Role.REGIONAL_OPERATOR) as regional,
         staff(target, Role.AGENCY_OPERATOR, "DPUPR") as agency,
     ):
-        await _file(siti)  # and nobody forwards it
-        complaint_id = (await _file(siti))["complaint_id"]
+        await file_complaint(siti)  # and nobody forwards it
+        complaint_id = (await file_complaint(siti))["complaint_id"]
         case, work = f"/v1/cases/{complaint_id}", f"/v1/work/{complaint_id}"
         await central.can("routing", case, "forwarded")
         await central.post("routing", f"{case}/forward", {"analysis": "Lengkap dan jelas."})
@@ -101,21 +101,6 @@ async def _something_happens(target: Target) -> None:
         await producer.send_and_wait(f"{target.namespace}.complaint.submitted", b"no event", b"nobody")
     finally:
         await producer.stop()
-
-
-async def _file(person: Person) -> Json:
-    return await person.post(
-        "intake",
-        "/v1/complaints",
-        {
-            "title": "Jalan berlubang besar",
-            "description": "Lubang besar di tengah jalan, berbahaya.",
-            "category": "roads",
-            "place": {"longitude": 109.3425, "latitude": -0.0263},
-            "seen_at": now().isoformat(),
-            "photos": [await person.photo("intake", street(1, repaired=False, width=640, height=480))],
-        },
-    )
 
 
 def _as_grafana_asks(query: str) -> str:

@@ -9,8 +9,8 @@ from deploy.demo.people import Person, citizen, staff
 from deploy.demo.pictures import street
 from deploy.demo.target import Target
 from deploy.demo.witness import Witness
-from shared.events import now
 from shared.sop import Role
+from tests.support.filing import file_complaint
 from tests.support.mail import plain_text
 
 
@@ -21,15 +21,7 @@ async def to_step_5(target: Target, person: Person) -> tuple[str, str, str]:
         staff(target, Role.REGIONAL_OPERATOR) as regional,
         staff(target, Role.AGENCY_OPERATOR, "DPUPR") as agency,
     ):
-        report = {
-            "title": "Jalan berlubang besar",
-            "description": "Lubang besar di tengah jalan, berbahaya.",
-            "category": "roads",
-            "place": {"longitude": 109.3425, "latitude": -0.0263},
-            "seen_at": now().isoformat(),
-            "photos": [await person.photo("intake", street(1, repaired=False, width=640, height=480))],
-        }
-        receipt = await person.post("intake", "/v1/complaints", report)
+        receipt = await file_complaint(person)
         complaint_id = receipt["complaint_id"]
         case, work = f"/v1/cases/{complaint_id}", f"/v1/work/{complaint_id}"
         after = street(1, repaired=True, width=640, height=480)

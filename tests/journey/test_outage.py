@@ -5,29 +5,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from deploy.demo.people import Json, Person, citizen, staff
+from deploy.demo.people import citizen, staff
 from deploy.demo.pictures import street
 from deploy.demo.target import Target
 from deploy.demo.witness import Witness
 from deploy.local.launcher import System
-from shared.events import now
 from shared.sop import Role, Transition
-
-
-async def file_complaint(person: Person) -> Json:
-    """A complaint in the roads category; the receipt."""
-    return await person.post(
-        "intake",
-        "/v1/complaints",
-        {
-            "title": "Jalan berlubang besar",
-            "description": "Lubang besar di tengah jalan, berbahaya.",
-            "category": "roads",
-            "place": {"longitude": 109.3425, "latitude": -0.0263},
-            "seen_at": now().isoformat(),
-            "photos": [await person.photo("intake", street(1, repaired=False, width=640, height=480))],
-        },
-    )
+from tests.support.filing import file_complaint
 
 
 async def chain(witness: Witness, complaint_id: str, moves: Sequence[Transition]) -> None:

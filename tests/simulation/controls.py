@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.events import ComplaintEvent, Event
 from shared.journal import NO_TRACES, Entry, Idempotency, Journal
-from shared.projection import Change, Document, Projection, history, revision
+from shared.projection import Change, Derive, Document, Projection, history, revision
 from tests.simulation.processes import Plan
 from tests.support.memory import MemoryDocuments, MemoryJournal, copied
 from tests.support.memory_broker import BrokerPublisher, MemoryConsumer
@@ -95,6 +95,16 @@ class _Forgetful(MemoryConsumer):
         self._receiver._put_aside = dropped  # type: ignore[method-assign]
 
 
+def _kept(derive: Derive, events: Sequence[ComplaintEvent]) -> Document:
+    """A complaint's document with exactly these events in this order, repeated or not."""
+    return {
+        **derive(events),
+        "_id": events[0].complaint_id,
+        "revision": revision(event.id for event in events),
+        "history": [{"topic": event.topic, **event.model_dump()} for event in events],
+    }
+
+
 class _Counting(Projection):
     """Events are not told apart: one that comes again is folded in again."""
 
@@ -105,13 +115,7 @@ class _Counting(Projection):
             while isinstance(event, ComplaintEvent) and event.topic in self._takes:
                 document = (await self._store.load([event.complaint_id])).get(event.complaint_id)
                 merged = sorted([*history(document), event], key=lambda e: e.seq)
-                folded = {
-                    **self._derive(merged),
-                    "_id": event.complaint_id,
-                    "revision": revision(e.id for e in merged),
-                    "history": [{"topic": e.topic, **e.model_dump()} for e in merged],
-                }
-                if await self._store.save([(folded, document)]):
+                if await self._store.save([(_kept(self._derive, merged), document)]):
                     break
         return []
 
@@ -129,13 +133,7 @@ class _Unordered(Projection):
                 if event.id in {e.id for e in known}:
                     break
                 merged = [*known, event]
-                folded = {
-                    **self._derive(merged),
-                    "_id": event.complaint_id,
-                    "revision": revision(e.id for e in merged),
-                    "history": [{"topic": e.topic, **e.model_dump()} for e in merged],
-                }
-                if await self._store.save([(folded, document)]):
+                if await self._store.save([(_kept(self._derive, merged), document)]):
                     break
         return []
 
