@@ -273,6 +273,24 @@ async def test_a_worker_killed_from_outside_costs_nothing() -> None:
         assert isinstance(await call, CleanPhoto)
 
 
+def niceness_of_session(pid: int) -> int | None:
+    """How far back a process's session stands; None where the kernel does not share processors among sessions."""
+    autogroup = Path(f"/proc/{pid}/autogroup")
+    return int(autogroup.read_text().rpartition(" ")[2]) if autogroup.exists() else None
+
+
+async def test_workers_stand_back_behind_all_that_answers_requests() -> None:
+    """Also behind other sessions, such as the database's, where the kernel shares processors among these."""
+    others = set(worker_processes(os.getpid()))
+    async with running(PhotoWorkers(workers=2)):
+        workers = set(worker_processes(os.getpid())) - others
+        assert len(workers) == 2
+        for worker in workers:
+            assert worker.nice() == os.nice(0) + 10
+            assert os.getsid(worker.pid) == worker.pid != os.getsid(0)
+            assert niceness_of_session(worker.pid) in (10, None)
+
+
 _SERVICE = """
 import asyncio, sys
 from shared.media_workers import PhotoWorkers
