@@ -182,6 +182,19 @@ def document_of(matter: Matter, service: str) -> Json:
     return next(iter(matter.evidence.documents[service].values()))
 
 
+def receipt_entry(matter: Matter) -> Json:
+    """The journal's entry that tells of the receipt."""
+    return next(e for e in matter.evidence.journals["notify"] if e["topic"] == "notification.delivered")
+
+
+def report_of_another(matter: Matter) -> Json:
+    """The same about the notice of having been forwarded, which nobody waits for."""
+    told = receipt_entry(matter)
+    about = chain_entry(matter, "forwarded")["_id"]
+    event = {**told["event"], "id": f"{about}:delivered:forwarded", "about": about, "notice": "forwarded"}
+    return {**told, "_id": event["id"], "event": event}
+
+
 def again_as(matter: Matter, complaint_id: str) -> Json:
     """The same complaint a second time."""
     event = {**chain_entry(matter, "submitted")["event"], "id": f"{complaint_id}:1", "complaint_id": complaint_id}
@@ -252,6 +265,11 @@ BENDS: dict[str, tuple[str, Bend]] = {
     "an inbox lacks an entry": ("P5", lambda m: m.evidence.inbox.pop()),
     "an inbox has an entry twice": ("P5", lambda m: m.evidence.inbox.append({**m.evidence.inbox[0], "_id": "again"})),
     "a delivery was made twice": ("P5", lambda m: m.evidence.deliveries.append(dict(m.evidence.deliveries[0]))),
+    "a receipt was not reported": ("P5", lambda m: m.evidence.journals["notify"].remove(receipt_entry(m))),
+    "a notice was reported that is no receipt": (
+        "P5",
+        lambda m: m.evidence.journals["notify"].append(report_of_another(m)),
+    ),
     "an e-mail came twice for no reason": ("P5", lambda m: m.evidence.mails.append(m.evidence.mails[0])),
     "an e-mail never came": ("P5", lambda m: m.evidence.mails.pop()),
     "poison is not in the dead letters": ("P6", lambda m: poison(m, aside=False)),
